@@ -1,0 +1,89 @@
+package counter
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hallagent/hallagent/device"
+)
+
+// crc16 is the checksum of Modbus RTU: polynomial A001 reflected, from FFFF
+// (MODBUS over Serial Line V1.02, §6.2.2). It is sent low byte first.
+func crc16(b []byte) uint16 {
+	crc := uint16(0xFFFF)
+	for _, x := range b {
+		crc ^= uint16(x)
+		for range 8 {
+			odd := crc & 1
+			crc >>= 1
+			if odd == 1 {
+				crc ^= 0xA001
+			}
+		}
+	}
+	return crc
+}
+
+// rtu wraps the request for a serial line.
+func (q request) rtu() []byte {
+	f := append([]byte{q.unit}, q.pdu()...)
+	crc := crc16(f)
+	return append(f, byte(crc), byte(crc>>8))
+}
+
+// rtuAnswer is an answer from a serial line. Its end comes from function and
+// byte count; silence on a line cannot be measured well enough to find it.
+func (q request) rtuAnswer(come []byte) (data []byte, missing int, err error) {
+	const shortest = 5 // an exception
+	if len(come) < shortest {
+		return nil, shortest - len(come), nil
+	}
+	if come[0] != q.unit {
+		return nil, 0, fmt.Errorf("%w: from station %d, asked %d", errGarbled, come[0], q.unit)
+	}
+	var size int
+	switch come[1] {
+	case q.function | 0x80:
+		size = shortest
+	case q.function:
+		if int(come[2]) != 2*q.words {
+			return nil, 0, fmt.Errorf("%w: %d bytes of registers, asked for %d", errGarbled, come[2], 2*q.words)
+		}
+		size = 3 + 2*q.words + 2
+	default:
+		return nil, 0, fmt.Errorf("%w: function %d, asked for %d", errGarbled, come[1], q.function)
+	}
+	if len(come) < size {
+		return nil, size - len(come), nil
+	}
+	body, sum := come[:size-2], come[size-2:size]
+	if crc := crc16(body); sum[0] != byte(crc) || sum[1] != byte(crc>>8) {
+		return nil, 0, fmt.Errorf("%w: wrong checksum", errGarbled)
+	}
+	data, err = q.data(body[1:])
+	return data, 0, err
+}
+
+// askRTU asks once. What came unasked, as the late answer of an earlier
+// request, is dropped first; after a fault the line is left calm.
+func (w *wire) askRTU(ctx context.Context, q request, timeout time.Duration) ([]byte, error) {
+	if err := device.Drain(w.c); err != nil {
+		return nil, fmt.Errorf("empty line: %w", err)
+	}
+	if err := pause(ctx, time.Until(w.busy.Add(w.gap()))); err != nil {
+		return nil, err
+	}
+	frame := q.rtu()
+	if err := w.send(frame, timeout); err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(timeout + w.lineTime(len(frame)+5+2*q.words))
+	data, _, err := w.receive(q.rtuAnswer, nil, deadline)
+	if transient(err) {
+		if err := w.calm(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return data, err
+}

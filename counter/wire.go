@@ -1,0 +1,128 @@
+package counter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/hallagent/hallagent/device"
+)
+
+// wire is an open line in the hands of its bus: what all stations on it share.
+type wire struct {
+	c    device.Conn
+	baud int       // 0 where the line has no rate, as over TCP
+	busy time.Time // when a byte last went over it, either way
+	tid  uint16    // last transaction of Modbus TCP
+
+	late []byte // beginning of an answer of Modbus TCP that did not come in time
+}
+
+// answer examines what has come so far: missing is how many bytes it lacks at
+// least, and data is complete when that is 0.
+type answer func(come []byte) (data []byte, missing int, err error)
+
+// assumedBaud stands for the unknown rate behind a serial device server.
+const assumedBaud = 9600
+
+// lineTime is how long n bytes take, at 11 bits a byte.
+func (w *wire) lineTime(n int) time.Duration {
+	baud := w.baud
+	if baud == 0 {
+		baud = assumedBaud
+	}
+	return time.Duration(n) * 11 * time.Second / time.Duration(baud)
+}
+
+// gap is the silence that separates frames: 3.5 characters, and 1.75 ms from
+// 19200 baud up (MODBUS over Serial Line V1.02, §2.5.1.1).
+func (w *wire) gap() time.Duration {
+	if w.baud >= 19200 {
+		return 1750 * time.Microsecond
+	}
+	return w.lineTime(7) / 2
+}
+
+// send writes a frame at once.
+func (w *wire) send(frame []byte, timeout time.Duration) error {
+	if err := w.c.SetWriteDeadline(time.Now().Add(timeout + w.lineTime(len(frame)))); err != nil {
+		return fmt.Errorf("set write deadline: %w", err)
+	}
+	_, err := w.c.Write(frame)
+	w.busy = time.Now()
+	if err != nil {
+		return fmt.Errorf("send request: %w", err)
+	}
+	return nil
+}
+
+// receive reads behind what has come already until the answer is complete or
+// the deadline is past. It never reads beyond the answer, and returns all that came.
+func (w *wire) receive(check answer, come []byte, deadline time.Time) (data, all []byte, err error) {
+	if err := w.c.SetReadDeadline(deadline); err != nil {
+		return nil, come, fmt.Errorf("set read deadline: %w", err)
+	}
+	for {
+		data, missing, err := check(come)
+		if err != nil || missing == 0 {
+			return data, come, err
+		}
+		n := len(come)
+		come = append(come, make([]byte, missing)...)
+		got, err := w.c.Read(come[n:])
+		come = come[:n+got]
+		if got > 0 {
+			w.busy = time.Now()
+		} else if err != nil {
+			return nil, come, fmt.Errorf("read answer: %w", err)
+		}
+	}
+}
+
+// calm drops what comes until nothing has come for a while, so that the tail of
+// a damaged or late answer is not taken for the next one.
+func (w *wire) calm(ctx context.Context) error {
+	const silence, limit = 20 * time.Millisecond, 2 * time.Second
+	buf := make([]byte, 256)
+	for end := time.Now().Add(limit); time.Now().Before(end); {
+		if err := w.c.SetReadDeadline(time.Now().Add(silence)); err != nil {
+			return fmt.Errorf("set read deadline: %w", err)
+		}
+		n, err := w.c.Read(buf)
+		if n > 0 {
+			w.busy = time.Now()
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && n == 0 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("wait for silence: %w", err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("%w: the line does not fall silent", errGarbled)
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// transient tells whether the next try on the same open line may go better.
+func transient(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errGarbled)
+}
