@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -124,6 +125,7 @@ func (w *writer) loop(ctx context.Context) error {
 	o := w.o
 	more := false
 	for {
+		runtime.Gosched() // whom the last commit woke may already have more: then it shares this one
 		o.queue.Lock()
 		b := o.take()
 		w.tasks = append(w.tasks, o.tasks...)

@@ -60,23 +60,30 @@ func (s *state) save(tx *bolt.Tx) error {
 	return tx.Bucket(bucketState).Put(keyState, b)
 }
 
+// stateOf reads the state of a store.
+func stateOf(tx *bolt.Tx) (state, error) {
+	s := state{Dropped: map[string]uint64{}}
+	if err := json.Unmarshal(tx.Bucket(bucketState).Get(keyState), &s); err != nil {
+		return s, fmt.Errorf("%w: %w", errBadState, err)
+	}
+	return s, nil
+}
+
 // load reads the state, or lays out a new store under the epoch that newEpoch
 // gives. It writes in either case: only a store that takes a write is usable.
 func load(h *handle, o Options) (state, error) {
 	var s state
 	err := h.update(func(tx *bolt.Tx) error {
-		if b := tx.Bucket(bucketState); b != nil {
-			if err := json.Unmarshal(b.Get(keyState), &s); err != nil {
-				return fmt.Errorf("%w: %w", errBadState, err)
+		if tx.Bucket(bucketState) != nil {
+			var err error
+			if s, err = stateOf(tx); err != nil {
+				return err
 			}
 			if s.Stream != o.Stream {
 				return fmt.Errorf("%w: it holds %q, not %q", errWrongStream, s.Stream, o.Stream)
 			}
 			if tx.Bucket(epochBucket(s.Epoch)) == nil || tx.Bucket(bucketMarks) == nil {
 				return fmt.Errorf("%w: a bucket is missing", errBadState)
-			}
-			if s.Dropped == nil {
-				s.Dropped = map[string]uint64{}
 			}
 			return s.save(tx)
 		}
