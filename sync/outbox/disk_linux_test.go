@@ -1,0 +1,189 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// until waits for the status to be as ok wants it.
+func until(t *testing.T, o *Outbox, what string, ok func(Status) bool) Status {
+	t.Helper()
+	for deadline := time.After(10 * time.Second); ; {
+		if s := o.Status(); ok(s) {
+			return s
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("not %s: %+v", what, o.Status())
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func unopened(t *testing.T, path string) *Outbox {
+	o := New(Options{Path: path, Stream: "visits", Log: slog.New(slog.DiscardHandler),
+		NewEpoch: func() (string, error) { return "000001-9f3a77c2", nil }})
+	o.retry = 10 * time.Millisecond
+	run(t, o)
+	return o
+}
+
+func TestUnusable(t *testing.T) {
+	dir := t.TempDir()
+	full := filepath.Join(dir, "full.db")
+	if err := os.Symlink("/dev/full", full); err != nil {
+		t.Fatal(err)
+	}
+	garbage := filepath.Join(dir, "garbage.db")
+	if err := os.WriteFile(garbage, make([]byte, 32<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	short := filepath.Join(dir, "short.db")
+	o, stop := startStop(t, Options{Path: short})
+	for range 200 {
+		add(t, o, strings.Repeat("x", 300))
+	}
+	stop()
+	if err := os.Truncate(short, 5*int64(os.Getpagesize())); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(dir, "other.db")
+	_, stop = startStop(t, Options{Path: other, Stream: "audit"})
+	stop()
+	held := filepath.Join(dir, "held.db")
+	start(t, Options{Path: held})
+	for code, path := range map[string]string{
+		"full": full, "damaged": garbage, "wrong_stream": other, "missing": filepath.Join(dir, "no", "visits.db"), "locked": held,
+	} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			o := unopened(t, path)
+			s := until(t, o, "reported", func(s Status) bool { return s.Code != "" })
+			if s.Open || s.Code != code || s.Hint == "" || !strings.Contains(s.Err, filepath.Base(path)) && code != "wrong_stream" {
+				t.Errorf("status %+v", s)
+			}
+			if _, err := o.Append(t.Context(), nil); !errors.Is(err, ErrUnavailable) {
+				t.Errorf("append: %v", err)
+			}
+			if code == "locked" && !strings.Contains(s.Err, "another process holds it") {
+				t.Errorf("error %q", s.Err)
+			}
+		})
+	}
+	t.Run("truncated", func(t *testing.T) { // faults in the memory map
+		o := unopened(t, short)
+		s := until(t, o, "reported", func(s Status) bool { return s.Code != "" })
+		if s.Code != "damaged" {
+			t.Errorf("status %+v", s)
+		}
+	})
+	t.Run("back", func(t *testing.T) { // the folder appears
+		path := filepath.Join(dir, "later", "visits.db")
+		o := unopened(t, path)
+		until(t, o, "reported", func(s Status) bool { return s.Code == "missing" })
+		if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		<-o.Opened()
+		add(t, o, "x")
+	})
+}
+
+// TestSmallDisk runs itself again in a mount namespace of its own, where it may
+// mount a small disk, fill it, free it, and make it read-only.
+func TestSmallDisk(t *testing.T) {
+	if dir, ok := strings.CutPrefix(os.Getenv(childEnv), "disk:"); ok {
+		t.Run("full", func(t *testing.T) { fullDisk(t, dir) })
+		t.Run("readonly", func(t *testing.T) { readOnlyDisk(t, dir) })
+		return
+	}
+	child := exec.Command(os.Args[0], "-test.run=^TestSmallDisk$", "-test.v")
+	child.Env = append(os.Environ(), childEnv+"=disk:"+t.TempDir())
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if os.Getuid() != 0 {
+		child.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		child.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		child.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	out, err := child.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) || strings.Contains(string(out), "mount: operation not permitted") {
+		t.Skip("no right to a mount namespace here")
+	}
+	if err != nil || !strings.Contains(string(out), "PASS: TestSmallDisk/readonly") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+func mount(t *testing.T, dir string) {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		t.Fatalf("mount: %v", err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=2m"); err != nil {
+		t.Fatalf("mount: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	})
+}
+
+func fullDisk(t *testing.T, dir string) {
+	mount(t, dir)
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := start(t, Options{Path: filepath.Join(dir, "visits.db")})
+	value := make([]byte, 20_000)
+	accepted := uint64(0)
+	for {
+		_, err := o.Append(context.Background(), value)
+		if err == nil {
+			accepted++
+			continue
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("append to a full disk: %v", err)
+		}
+		break
+	}
+	if s := until(t, o, "full", func(s Status) bool { return !s.Open }); s.Code != "full" || !strings.Contains(s.Hint, "free space") {
+		t.Errorf("status %+v", s)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	until(t, o, "open again", func(s Status) bool { return s.Open })
+	p, err := o.Append(context.Background(), value)
+	if err != nil || p.Seq != accepted+1 {
+		t.Errorf("after %d records, the next is %v, %v", accepted, p, err)
+	}
+	balance(t, o)
+}
+
+func readOnlyDisk(t *testing.T, dir string) {
+	mount(t, dir)
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+		t.Fatal(err)
+	}
+	o := unopened(t, filepath.Join(dir, "visits.db"))
+	if s := until(t, o, "reported", func(s Status) bool { return s.Code != "" }); s.Code != "readonly" || s.Hint == "" {
+		t.Errorf("status %+v", s)
+	}
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT, ""); err != nil {
+		t.Fatal(err)
+	}
+	<-o.Opened()
+	add(t, o, "x")
+}
