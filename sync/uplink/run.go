@@ -1,0 +1,188 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hallagent/hallagent/sync/outbox"
+)
+
+// pause before what failed without a reason to wait for is tried again.
+const pause = time.Second
+
+var errPublish = errors.New("message not confirmed")
+
+// Run sends until ctx ends, and returns nil then. It returns an error only when
+// Encode does.
+func (u *Uplink) Run(ctx context.Context) error {
+	select {
+	case <-u.opts.Outbox.Opened():
+	case <-ctx.Done():
+		return nil
+	}
+	box := u.opts.Outbox.Status()
+	u.sent[box.Epoch] = box.Last
+
+	ctx, cancel := context.WithCancel(ctx)
+	var acknowledger sync.WaitGroup
+	acknowledger.Go(func() { u.acknowledge(ctx) })
+	defer acknowledger.Wait()
+	defer cancel()
+	for number := uint64(1); ; number++ {
+		connection, err := u.opts.Publisher.Session(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil {
+			u.report(func(s *Status) { s.Session = true })
+			err = u.serve(ctx, connection, number)
+			u.report(func(s *Status) { s.Session, s.InFlight = false, 0 })
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil && !errors.Is(err, errPublish) {
+				return fmt.Errorf("send %s: %w", u.opts.Topic, err)
+			}
+			if connection.Err() != nil {
+				continue
+			}
+		} else {
+			connection = ctx
+		}
+		select { // the publisher has trouble but keeps its session: not at once
+		case <-connection.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// acknowledge writes to the outbox what was acknowledged, as one commit goes at
+// a time; what comes meanwhile goes with the next.
+func (u *Uplink) acknowledge(ctx context.Context) {
+	last := false
+	for !last {
+		select {
+		case <-u.targetsWake:
+		case <-ctx.Done():
+			// The outbox outlives the uplink; what was confirmed need not be sent again.
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), pause)
+			defer cancel()
+			last = true
+		}
+		u.mu.Lock()
+		targets := maps.Clone(u.targets)
+		clear(u.targets)
+		u.mu.Unlock()
+		for _, epoch := range slices.Sorted(maps.Keys(targets)) {
+			before := u.opts.Outbox.Status().AcknowledgedCount
+			err := u.opts.Outbox.Acknowledge(ctx, outbox.Position{Epoch: epoch, Seq: targets[epoch]})
+			if err != nil {
+				u.failed("acknowledge", err)
+				u.target(outbox.Position{Epoch: epoch, Seq: targets[epoch]})
+				if !last {
+					select {
+					case <-ctx.Done():
+					case <-time.After(pause):
+					}
+				}
+				break
+			}
+			u.mu.Lock()
+			now := time.Now()
+			u.meter.add(u.opts.Outbox.Status().AcknowledgedCount-before, now)
+			u.status.LastProgress, u.status.Err = now, ""
+			if u.progress != nil {
+				close(u.progress)
+				u.progress = nil
+			}
+			u.mu.Unlock()
+		}
+	}
+}
+
+// target tells the acknowledger how far it may go.
+func (u *Uplink) target(p outbox.Position) {
+	u.mu.Lock()
+	u.targets[p.Epoch] = max(u.targets[p.Epoch], p.Seq)
+	u.mu.Unlock()
+	signal(u.targetsWake)
+}
+
+// failed logs trouble with the outbox when it is news.
+func (u *Uplink) failed(what string, err error) {
+	u.mu.Lock()
+	news := u.status.Err == ""
+	u.status.Err = fmt.Sprintf("%s: %v", what, err)
+	u.mu.Unlock()
+	if news {
+		u.opts.Log.Warn("uplink stands still", "stream", u.opts.Topic, "err", err)
+	}
+}
+
+// result is what became of a message; of which session, since late ones of a
+// session that is over say nothing.
+type result struct {
+	session uint64
+	message *message
+	err     error
+}
+
+func (u *Uplink) completed(r result) {
+	u.mu.Lock()
+	u.results = append(u.results, r)
+	u.mu.Unlock()
+	signal(u.wake)
+}
+
+// apply judges the words of the consumer. It gives the position to rewind to,
+// if one asks for that.
+func (u *Uplink) apply(acks []ack) (rewind *outbox.Position) {
+	ignore := func(a ack, reason string) {
+		u.report(func(s *Status) { s.Ignored[reason]++ })
+		u.opts.Log.Debug("acknowledgement ignored", "stream", u.opts.Topic, "epoch", a.position.Epoch, "seq", a.position.Seq, "reason", reason)
+	}
+	box := u.opts.Outbox.Status()
+	for _, a := range acks {
+		p := a.position
+		limit, known := u.sent[p.Epoch]
+		lowest := uint64(0)
+		switch p.Epoch {
+		case u.acked.Epoch:
+			lowest = u.acked.Seq
+		case box.Epoch:
+			lowest = box.Acknowledged
+		}
+		switch {
+		case !known || p.Epoch < u.acked.Epoch:
+			ignore(a, IgnoredEpoch)
+			continue
+		case p.Seq < lowest:
+			ignore(a, IgnoredLower)
+			continue
+		case p.Seq > limit:
+			ignore(a, IgnoredBeyond)
+			continue
+		}
+		if p.Seq > lowest {
+			u.acked = p
+			u.target(p)
+		}
+		if !a.resend {
+			continue
+		}
+		if !u.rewind.IsZero() && time.Since(u.rewind) < resendPause {
+			ignore(a, IgnoredResend)
+			continue
+		}
+		u.rewind = time.Now()
+		u.report(func(s *Status) { s.Rewinds++ })
+		rewind = &p
+	}
+	return rewind
+}
