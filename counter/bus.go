@@ -55,6 +55,8 @@ const (
 	silentAfter = 3               // readings in a row that did not come
 	silentPoll  = 5 * time.Second // how often a silent counter is asked
 	markEvery   = time.Minute     // how old the stored mark of a counter nobody passes may be
+
+	unstoredHint = "nothing is lost: the device holds its totals until they can be stored"
 )
 
 // unit is one counter on the bus. Only Use touches it, but for the status.
@@ -196,11 +198,16 @@ func (b *Bus) take(ctx context.Context, u *unit, r Reading) {
 		if err == nil {
 			u.meter, err = NewMeter(mark, b.poll)
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+			u.loaded = true
+		case !u.stored.IsZero():
+			b.set(u, device.Online, "unstored", err, unstoredHint)
+			return
+		default:
 			b.set(u, device.Online, "mark", err, "the counter goes on counting; its passes come when the store can be read")
 			return
 		}
-		u.loaded = true
 	}
 	next, update := u.meter.Next(r)
 	p := &update.Pass
@@ -210,7 +217,9 @@ func (b *Bus) take(ctx context.Context, u *unit, r Reading) {
 	}
 	if p.In+p.Out > 0 || update.Note != "" || r.At.Sub(u.stored) >= markEvery {
 		if err := b.sink(ctx, update); err != nil {
-			b.set(u, device.Online, "unstored", err, "nothing is lost: the device holds its totals until they can be stored")
+			// Whether the store took it is not known: go on from what it holds.
+			u.loaded = false
+			b.set(u, device.Online, "unstored", err, unstoredHint)
 			return
 		}
 		u.stored = r.At

@@ -38,6 +38,10 @@ type Settings interface {
 	// Check returns everything that is wrong on a line of this address; the zero
 	// Address leaves out what depends on the line.
 	Check(line device.Address) []Problem
+
+	// Place is the key and the value by which the counters of one line are told
+	// apart: no two may share it.
+	Place() (key, value string)
 }
 
 // Problem is a mistake in the settings of a counter.
@@ -84,6 +88,7 @@ const (
 	Rebased  Note = "rebased"  // a total leapt and stayed there: taken as it is, no pass
 )
 
-// Sink stores an update. It returns nil only when the update is durable; after
-// an error the meter stands still, and the difference comes with a later reading.
+// Sink stores an update. It returns nil only when the update is durable. After an
+// error it may be or not be: the bus asks for the mark again and goes on from
+// there, so the difference comes with a later reading, once.
 type Sink func(ctx context.Context, u Update) error

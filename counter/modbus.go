@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/hallagent/hallagent/device"
@@ -111,6 +112,9 @@ func (s *Modbus) Check(line device.Address) []Problem {
 	}
 	return ps
 }
+
+// Place is the station.
+func (s *Modbus) Place() (key, value string) { return "station", strconv.Itoa(s.Station) }
 
 // framing is how requests are wrapped on that line.
 func (s *Modbus) framing(line device.Address) string {
