@@ -1,0 +1,332 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hallagent/hallagent/counter"
+	"github.com/hallagent/hallagent/idcard"
+)
+
+var (
+	areaPattern = regexp.MustCompile(`^[0-9]{6}$`)
+	hallPattern = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+	idPattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,31}$`)
+)
+
+const idHint = "letters, digits and hyphens, at most 32, beginning with a letter or digit"
+
+// check finds what single values cannot show: missing keys, names that nothing
+// carries, things that exclude each other.
+func (c *Config) check(d *decoder) {
+	c.checkHall(d)
+	c.checkLines(d)
+	c.checkReaders(d)
+	c.checkCounters(d)
+	c.checkOccupancy(d)
+	c.checkBroker(d)
+	c.checkLAN(d)
+	c.checkLater(d)
+}
+
+// require reports a key that is missing or empty.
+func (d *decoder) require(path, value, hint string) bool {
+	if value != "" {
+		return true
+	}
+	if d.has(path) {
+		d.fail(path, hint, "is empty")
+	} else {
+		d.fail(path, hint, "is missing")
+	}
+	return false
+}
+
+// ids checks form and uniqueness of the ids of one list.
+func (d *decoder) id(path, id string, seen map[string]string) {
+	if !d.require(path, id, idHint) {
+		return
+	}
+	if !idPattern.MatchString(id) {
+		d.fail(path, idHint, "%q is no id", id)
+	} else if first, ok := seen[id]; ok {
+		d.fail(path, "every id is given once", "%q is already the id of %s", id, first)
+	} else {
+		seen[id] = strings.TrimSuffix(path, ".id")
+	}
+}
+
+func (c *Config) checkHall(d *decoder) {
+	h := c.Hall
+	if d.require("hall.area", h.Area, "the six digits of GB/T 2260, in quotes") && !areaPattern.MatchString(h.Area) {
+		d.fail("hall.area", "the six digits of GB/T 2260, in quotes", "%q is no area code", h.Area)
+	}
+	if d.require("hall.id", h.ID, "a short name, unique within the area") && !hallPattern.MatchString(h.ID) {
+		d.fail("hall.id", "small letters, digits and hyphens, at most 32", "%q is no hall id", h.ID)
+	}
+	d.require("hall.name", h.Name, "the hall's name as the public knows it")
+	if h.Capacity < 1 {
+		if d.has("hall.capacity") {
+			d.fail("hall.capacity", "the comfortable number of visitors, 1 or more", "%d is no capacity", h.Capacity)
+		} else {
+			d.fail("hall.capacity", "the comfortable number of visitors", "is missing")
+		}
+	}
+	if c.Data == "" {
+		d.fail("data", "example: /var/lib/hallagent", "is empty")
+	} else if !filepath.IsAbs(c.Data) {
+		d.fail("data", "write the whole path, such as /var/lib/hallagent", "%q depends on where the program is started", c.Data)
+	}
+}
+
+func (c *Config) checkLines(d *decoder) {
+	seen, ports := map[string]string{}, map[string]string{}
+	used, doubt := map[string]bool{}, false // doubt: somebody names a line that is not understood
+	for i, r := range c.Readers {
+		used[r.Line] = true
+		doubt = doubt || d.flagged[fmt.Sprintf("readers[%d].line", i)]
+	}
+	for i, k := range c.Counters {
+		used[k.Line] = true
+		doubt = doubt || d.flagged[fmt.Sprintf("counters[%d].line", i)]
+	}
+	for i, l := range c.Lines {
+		path := fmt.Sprintf("lines[%d]", i)
+		d.id(path+".id", l.ID, seen)
+		if !d.has(path + ".url") {
+			d.fail(path+".url", "serial:///dev/serial/by-id/… or tcp://host:port", "is missing")
+			continue
+		}
+		if d.flagged[path+".url"] {
+			continue
+		}
+		port := l.URL.Scheme + "://" + l.URL.Path + l.URL.Host
+		if first, ok := ports[port]; ok {
+			d.fail(path+".url", "name one line and put both devices on it", "%s is already the port of %s", port, first)
+		}
+		ports[port] = path
+		if l.Poll < 100*time.Millisecond || l.Poll > time.Minute {
+			d.fail(path+".poll", "100ms to 1m; 1s suits most counters", "%v is no useful pace", l.Poll)
+		}
+		if l.ID != "" && !used[l.ID] && !doubt {
+			d.warn(path+".id", "remove the line or name it in a reader or counter", "no device uses the line %q", l.ID)
+		}
+	}
+}
+
+// line checks that a device's line exists and gives it.
+func (c *Config) line(d *decoder, path, id string) {
+	if !d.require(path, id, "the id of one of the lines") {
+		return
+	}
+	if _, ok := c.LineOf(id); ok {
+		return
+	}
+	var known []string
+	for _, l := range c.Lines {
+		known = append(known, l.ID)
+	}
+	d.fail(path, suggest(id, known), "there is no line %q", id)
+}
+
+// suggest says what a wrong name could have been.
+func suggest(word string, known []string) string {
+	if near := nearest(word, known); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	if len(known) == 0 {
+		return ""
+	}
+	return "known: " + strings.Join(known, ", ")
+}
+
+func (c *Config) checkReaders(d *decoder) {
+	seen, windows, lines := map[string]string{}, map[string]string{}, map[string]string{}
+	for i, r := range c.Readers {
+		path := fmt.Sprintf("readers[%d]", i)
+		d.id(path+".id", r.ID, seen)
+		if d.require(path+".kind", r.Kind, "known: "+strings.Join(idcard.Kinds().Names(), ", ")) {
+			if _, err := idcard.Kinds().Find(r.Kind); err != nil {
+				d.fail(path+".kind", suggest(r.Kind, idcard.Kinds().Names()), "there is no kind of reader %q", r.Kind)
+			}
+		}
+		c.line(d, path+".line", r.Line)
+		if first, ok := lines[r.Line]; ok && r.Line != "" {
+			d.fail(path+".line", "a reader needs a line of its own", "%q already belongs to %s", r.Line, first)
+		}
+		lines[r.Line] = path
+		if d.require(path+".window", r.Window, `the window's number, such as "05"`) && !idPattern.MatchString(r.Window) {
+			d.fail(path+".window", idHint, "%q is no window", r.Window)
+		}
+		if first, ok := windows[r.Window]; ok && r.Window != "" {
+			d.fail(path+".window", "one reader for each window", "%q already has the reader of %s", r.Window, first)
+		}
+		windows[r.Window] = path
+		if r.Poll < 50*time.Millisecond || r.Poll > 10*time.Second {
+			d.fail(path+".poll", "50ms to 10s; 200ms suits most readers", "%v is no useful pace", r.Poll)
+		}
+	}
+}
+
+func (c *Config) checkCounters(d *decoder) {
+	doors := map[string]string{}
+	var doorIDs []string
+	for i, door := range c.Doors {
+		path := fmt.Sprintf("doors[%d]", i)
+		d.id(path+".id", door.ID, doors)
+		doorIDs = append(doorIDs, door.ID)
+		if !slices.Contains([]string{"visitor", "staff", "both"}, door.Role) {
+			d.fail(path+".role", "visitor, staff or both", "%q is no role", door.Role)
+		}
+	}
+	seen, readers, stations := map[string]string{}, map[string]bool{}, map[string]string{}
+	for i, r := range c.Readers {
+		readers[r.Line] = true
+		if r.ID != "" {
+			seen[r.ID] = fmt.Sprintf("readers[%d]", i)
+		}
+	}
+	counted := map[string]bool{}
+	for i, k := range c.Counters {
+		path := fmt.Sprintf("counters[%d]", i)
+		d.id(path+".id", k.ID, seen)
+		counted[k.Door] = true
+		if d.require(path+".kind", k.Kind, "known: "+strings.Join(counter.Kinds().Names(), ", ")) && k.Settings == nil {
+			d.fail(path+".kind", suggest(k.Kind, counter.Kinds().Names()), "there is no kind of counter %q", k.Kind)
+		}
+		c.line(d, path+".line", k.Line)
+		if readers[k.Line] && k.Line != "" {
+			d.fail(path+".line", "a reader needs a line of its own", "%q already belongs to a reader", k.Line)
+		}
+		if d.require(path+".door", k.Door, "the id of one of the doors") && doors[k.Door] == "" {
+			d.fail(path+".door", suggest(k.Door, doorIDs), "there is no door %q", k.Door)
+		}
+		c.checkSettings(d, path, k, stations)
+	}
+	for i, door := range c.Doors {
+		if door.ID != "" && !counted[door.ID] {
+			d.warn(fmt.Sprintf("doors[%d].id", i), "add a counter, or people pass unseen and no number can be shown", "nothing counts at door %q", door.ID)
+		}
+	}
+}
+
+// checkSettings asks the kind what it thinks of its own keys and that no two
+// counters of a line are the same station.
+func (c *Config) checkSettings(d *decoder, path string, k Counter, stations map[string]string) {
+	if k.Settings == nil {
+		return
+	}
+	line, _ := c.LineOf(k.Line)
+	for _, p := range k.Settings.Check(line.URL.Address) {
+		d.fail(join(path, p.Key), p.Hint, "%s", p.Cause)
+	}
+	key, value := k.Settings.Place()
+	place := fmt.Sprintf("%s %s on line %q", key, value, k.Line)
+	if first, ok := stations[place]; ok && k.Line != "" {
+		d.fail(join(path, key), "each counter of a line needs its own", "%s is already %s", place, first)
+	}
+	stations[place] = path
+}
+
+func (c *Config) checkOccupancy(d *decoder) {
+	o := c.Occupancy
+	if o.Staff < 0 {
+		d.fail("occupancy.staff", "the number of staff inside, 0 or more", "%v is less than nobody", o.Staff)
+	}
+	if d.has("occupancy.scale") && (o.Scale < 0.5 || o.Scale > 2) {
+		d.fail("occupancy.scale", "0.5 to 2: people counted by hand, divided by the counter's number", "%v is no plausible scale", o.Scale)
+	}
+	if l := o.Levels; len(l) != 3 || l[0] < 1 || l[0] >= l[1] || l[1] >= l[2] || l[2] > 200 {
+		d.fail("occupancy.levels", "example: [30, 60, 85]", "needs three rising numbers, per cent of capacity")
+	}
+}
+
+func (c *Config) checkBroker(d *decoder) {
+	b := c.Broker
+	const hint = "mqtts://host:8883, or mqtt://host:1883 without encryption"
+	if d.require("broker.url", b.URL, hint) {
+		u, err := url.Parse(b.URL)
+		switch {
+		case err != nil || u.Hostname() == "":
+			d.fail("broker.url", hint, "%q is no address of a broker", b.URL)
+		case u.Scheme != "mqtt" && u.Scheme != "mqtts":
+			d.fail("broker.url", hint, "unknown scheme %q", u.Scheme)
+		case u.User != nil:
+			d.fail("broker.url", "use username and password_file", "a URL with a password ends up in logs")
+		case u.Scheme == "mqtt" && !loopback(u.Hostname()):
+			d.warn("broker.url", "use mqtts://", "the connection is not encrypted")
+		}
+	}
+	if !slices.Contains([]string{"broker", "central"}, b.Acknowledge) {
+		d.fail("broker.acknowledge", "broker: PUBACK; central: the consumer's word", "%q is neither broker nor central", b.Acknowledge)
+	}
+	if (b.CertFile == "") != (b.KeyFile == "") {
+		d.fail("broker.cert_file", "mutual TLS needs both", "cert_file and key_file belong together")
+	}
+	if b.PasswordFile != "" && b.Username == "" {
+		d.fail("broker.username", "add the user the password belongs to", "is missing beside password_file")
+	}
+	if c.Visits.MaxSize < 1<<20 {
+		d.fail("visits.max_size", "1MiB or more; 256MiB keeps months of visits", "%d bytes are too few", c.Visits.MaxSize)
+	}
+	if c.Visits.DrainRate < 0 {
+		d.fail("visits.drain_rate", "records per second; 0 is as fast as it goes", "%d is less than nothing", c.Visits.DrainRate)
+	}
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+func (c *Config) checkLAN(d *decoder) {
+	if len(c.LAN.Listen) == 0 {
+		d.fail("lan.listen", `example: ["127.0.0.1:8080"]`, "needs at least one address")
+	}
+	for i, listen := range c.LAN.Listen {
+		path := fmt.Sprintf("lan.listen[%d]", i)
+		host, port, err := net.SplitHostPort(listen)
+		if err != nil || port == "" {
+			d.fail(path, "example: 127.0.0.1:8080", "%q is no address with a port", listen)
+		} else if !loopback(host) {
+			d.fail(path, "use 127.0.0.1: this version has no TLS and serves the gateway itself only", "%s is not loopback", listen)
+		}
+	}
+	for i, host := range c.LAN.Hosts {
+		if host == "" || strings.ContainsAny(host, "/: *") {
+			d.fail(fmt.Sprintf("lan.hosts[%d]", i), "example: gw.hall.lan", "%q is no host name", host)
+		}
+	}
+	for i, origin := range c.LAN.Origins {
+		u, err := url.Parse(origin)
+		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.Scheme+"://"+u.Host != origin || strings.Contains(origin, "*") {
+			d.fail(fmt.Sprintf("lan.origins[%d]", i), "scheme and host only, exactly as the browser sends it: https://forms.intranet.example", "%q is no origin", origin)
+		}
+	}
+}
+
+// checkLater names the keys that are understood and have no effect yet: better
+// said than found out.
+func (c *Config) checkLater(d *decoder) {
+	for _, path := range []string{"audit", "lookup"} {
+		if d.has(path) {
+			d.warn(path, "keep it: it is checked now and used later", "has no effect in this version")
+		}
+	}
+	if c.Lookup.Deadline <= 0 || c.Lookup.Deadline > 10*time.Second {
+		d.fail("lookup.deadline", "up to 10s", "%v is no deadline", c.Lookup.Deadline)
+	}
+	if c.Audit.Keep < 24*time.Hour {
+		d.fail("audit.keep", "183d is what the law asks for", "%v is too short", c.Audit.Keep)
+	}
+}

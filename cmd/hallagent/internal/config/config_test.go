@@ -1,0 +1,164 @@
+package config
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hallagent/hallagent/counter"
+	"github.com/hallagent/hallagent/deploy"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// TestGolden holds what an installer reads for each kind of mistake.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no files: %v", err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			_, problems, err := Load(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := problems.Print(filepath.Base(file))
+			golden := strings.TrimSuffix(file, ".yaml") + ".golden"
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("got:\n%s\nwant:\n%s", got, want)
+			}
+			for _, p := range problems {
+				if p.Line < 1 || p.Column < 1 || p.Cause == "" {
+					t.Errorf("%+v has no place or no cause", p)
+				}
+			}
+		})
+	}
+}
+
+// TestSample reads the configuration that is shipped.
+func TestSample(t *testing.T) {
+	c, problems := Parse(deploy.Sample)
+	if len(problems) > 0 {
+		t.Fatalf("the sample has problems:\n%s", problems.Print("hallagent.yaml"))
+	}
+	if len(c.Readers) != 2 || len(c.Counters) != 2 || len(c.Doors) != 2 {
+		t.Errorf("%d readers, %d counters, %d doors", len(c.Readers), len(c.Counters), len(c.Doors))
+	}
+	if c.Readers[0].Window != "05" || c.Readers[0].Poll != 200*time.Millisecond {
+		t.Errorf("first reader is %+v", c.Readers[0])
+	}
+	m, ok := c.Counters[1].Settings.(*counter.Modbus)
+	if !ok || m.Station != 1 || m.Map.Out.Address != 2 || m.Map.Out.Order != "high" {
+		t.Errorf("second counter has settings %+v", c.Counters[1].Settings)
+	}
+	if c.Visits.MaxSize != 256<<20 || c.Audit.Keep != 183*24*time.Hour {
+		t.Errorf("size %d, keep %v", c.Visits.MaxSize, c.Audit.Keep)
+	}
+}
+
+// TestUnknownKeys puts a key that does not exist into every mapping.
+func TestUnknownKeys(t *testing.T) {
+	for _, c := range []struct{ text, key, hint string }{
+		{"hal: {}", "hal", `did you mean "hall"?`},
+		{"hall: {nmae: x}", "hall.nmae", `did you mean "name"?`},
+		{"lines: [{id: a, ulr: x}]", "lines[0].ulr", `did you mean "url"?`},
+		{"counters: [{id: a, kind: modbus, statoin: 1}]", "counters[0].statoin", `did you mean "station"?`},
+		{"counters: [{id: a, kind: modbus, map: {inn: {}}}]", "counters[0].map.inn", `did you mean "in"?`},
+		{"lan: {xyzzy: 1}", "lan.xyzzy", "known here: hosts, listen, origins"},
+	} {
+		_, problems := Parse([]byte(c.text))
+		found := false
+		for _, p := range problems {
+			if p.Key == c.key && p.Cause == "unknown key" {
+				found = true
+				if p.Hint != c.hint {
+					t.Errorf("%s: hint %q, want %q", c.text, p.Hint, c.hint)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("%s: %s is not reported:\n%s", c.text, c.key, problems.Print("f"))
+		}
+	}
+}
+
+func TestHours(t *testing.T) {
+	zone := time.FixedZone("CST", 8*3600)
+	c, problems := Parse([]byte(`hall: {area: "371003", id: s, name: n, capacity: 1, hours: {mon: "08:30-12:00,13:30-17:00", sun: closed, closed: ["2026-11-30"], open: ["2026-11-22"]}}
+broker: {url: "mqtt://localhost"}`))
+	if errs := problems.Errors(); len(errs) > 0 {
+		t.Fatal(errs.Print("f"))
+	}
+	for _, k := range []struct {
+		at   string
+		open bool
+	}{
+		{"2026-11-23 08:29", false}, {"2026-11-23 08:30", true}, {"2026-11-23 11:59", true},
+		{"2026-11-23 12:00", false}, {"2026-11-23 13:30", true}, {"2026-11-23 17:00", false},
+		{"2026-11-24 09:00", false}, // a weekday without hours
+		{"2026-11-30 09:00", false}, // a Monday that is closed
+		{"2026-11-22 09:00", true},  // a Sunday that is open, with the hours of Monday
+	} {
+		at, err := time.ParseInLocation("2006-01-02 15:04", k.at, zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.Hall.Hours.IsOpen(at); got != k.open {
+			t.Errorf("at %s open is %v", k.at, got)
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	for text, want := range map[string]Size{"256MiB": 256 << 20, "1 GiB": 1 << 30, "65536": 65536, "4KiB": 4096} {
+		var s Size
+		if err := s.UnmarshalText([]byte(text)); err != nil || s != want {
+			t.Errorf("%q gives %d, %v", text, s, err)
+		}
+	}
+	for _, text := range []string{"", "MiB", "-1MiB", "5MB", "9999999999GiB", "12 34"} {
+		var s Size
+		if s.UnmarshalText([]byte(text)) == nil {
+			t.Errorf("%q gives %d", text, s)
+		}
+	}
+}
+
+// FuzzParse makes sure that no text ends the program and that every refusal
+// says where.
+func FuzzParse(f *testing.F) {
+	f.Add(deploy.Sample)
+	files, err := filepath.Glob("testdata/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		_, problems := Parse(text)
+		for _, p := range problems {
+			if p.Line < 1 || p.Column < 1 {
+				t.Errorf("%+v has no place", p)
+			}
+		}
+	})
+}
