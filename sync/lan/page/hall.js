@@ -1,0 +1,133 @@
+import { texts } from "./texts.js";
+
+const $ = (id) => document.getElementById(id);
+const life = 90_000; // a number that was not renewed for this long is out of date
+
+let language = localStorage.getItem("language") || (navigator.language.startsWith("zh") ? "zh-CN" : "en");
+let hall = null, occupancy = null, heard = 0, lost = false;
+
+const t = () => texts[language];
+const clockTime = (iso) => new Date(iso).toLocaleTimeString(language, { hour12: false });
+
+function ago(iso) {
+  if (!iso) return t().never;
+  const s = Math.max(0, Math.round((Date.now() - new Date(iso)) / 1000));
+  return s < 100 ? t().seconds(s) : t().minutes(Math.round(s / 60));
+}
+
+function cell(text, kind, note) {
+  const td = document.createElement("td");
+  if (kind) td.className = kind;
+  td.textContent = text;
+  if (note) {
+    const small = document.createElement("small");
+    small.textContent = note;
+    td.append(small);
+  }
+  return td;
+}
+
+// state is told by a word and a shape; the colour only repeats it.
+function state(name, code, detail) {
+  const good = name === "online" || name === "connected";
+  const td = document.createElement("td");
+  const span = document.createElement("span");
+  span.className = "state" + (good ? "" : name === "disabled" || name === "unknown" ? " off" : " bad");
+  span.textContent = t().states[name] || name;
+  td.append(span);
+  const note = good ? detail : t().code[code] || detail || code;
+  if (note) {
+    const small = document.createElement("small");
+    small.textContent = note;
+    td.append(small);
+  }
+  return td;
+}
+
+function rows(id, list) {
+  $(id).replaceChildren(...list.map((cells) => {
+    const tr = document.createElement("tr");
+    tr.append(...cells);
+    return tr;
+  }));
+}
+
+function showOccupancy() {
+  if (!occupancy) return;
+  const o = occupancy, stale = Date.now() - heard > life;
+  const known = o.people !== null && !stale;
+  $("occupancy").classList.toggle("stale", stale);
+  $("people").textContent = known ? o.people : "–";
+  $("unit").textContent = known ? t().people : "";
+  $("level").textContent = stale ? t().stale : o.level ? t().level[o.level] : t().unknownPeople;
+  $("range").textContent = known ? t().range(o.low, o.high, o.capacity) : "";
+  const percent = (n) => Math.min(100, (100 * n) / (o.capacity * 1.2));
+  $("gauge").hidden = !known;
+  if (known) {
+    $("gauge").setAttribute("aria-label", t().gauge(o.people, o.capacity));
+    $("band").style.left = percent(o.low) + "%";
+    $("band").style.width = percent(o.high) - percent(o.low) + "%";
+    $("fill").style.left = `min(${percent(o.people)}%, 100% - 3px)`;
+  }
+  const why = o.reason ? t().reason[o.reason] || o.reason : "";
+  $("trust").textContent = [t().trust[o.trust], why, t().updated(clockTime(heard))].filter(Boolean).join(" · ");
+  $("day").textContent = t().day(o.in, o.out, o.day);
+  rows("doors", o.doors.map((d) => [cell(d.door), cell(d.in, "number"), cell(d.out, "number"), cell(ago(d.last)), state(d.state)]));
+}
+
+function showHall() {
+  $("offline").hidden = !lost;
+  $("offline").textContent = t().offline;
+  if (!hall) return;
+  const h = hall;
+  document.title = h.name;
+  $("name").textContent = h.name;
+  $("hours").textContent = (h.open ? t().open : t().closed) + " · " + (h.hours ? t().hoursToday + h.hours : t().closedToday);
+  $("about").textContent = t().about(h.version, t().clock[h.clock] || h.clock);
+  rows("readers", h.readers.map((r) => [cell(r.window), cell(r.id), cell(r.scans, "number"), state(r.state, r.code, r.err)]));
+  rows("devices", [
+    ...h.lines.map((l) => [cell(l.id), cell(l.url), state(l.state, l.code, l.err)]),
+    ...h.counters.map((c) => [cell(c.id), cell(c.door), state(c.state, c.code, c.err)]),
+    [cell(t().broker), cell(h.broker.url), state(h.broker.state, h.broker.code, h.broker.err)],
+    ...h.streams.map((s) => [cell(t().visits), cell(s.epoch), state(s.open ? "online" : "store", "", s.open ? (s.pending ? t().backlog(s.pending) : t().noBacklog) : s.err)]),
+    ...h.listen.map((l) => [cell(t().listen), cell(l.address), state(l.state, "busy", l.err)]),
+  ]);
+}
+
+function speak() {
+  document.documentElement.lang = language;
+  for (const e of document.querySelectorAll("[data-text]")) e.textContent = t()[e.dataset.text];
+  $("language").textContent = language === "en" ? "中文" : "English";
+  $("language").lang = language === "en" ? "zh-CN" : "en";
+  showHall();
+  showOccupancy();
+}
+
+$("language").addEventListener("click", () => {
+  language = language === "en" ? "zh-CN" : "en";
+  localStorage.setItem("language", language);
+  speak();
+});
+
+async function refresh() {
+  try {
+    const answer = await fetch("/v1/hall");
+    hall = await answer.json();
+    lost = false;
+  } catch {
+    lost = true;
+  }
+  showHall();
+  showOccupancy();
+  setTimeout(refresh, 2000);
+}
+
+const stream = new EventSource("/v1/occupancy/stream");
+stream.addEventListener("occupancy", (e) => {
+  occupancy = JSON.parse(e.data);
+  heard = Date.now();
+  showOccupancy();
+});
+
+speak();
+refresh();

@@ -1,0 +1,90 @@
+package lan
+
+import (
+	"time"
+
+	"github.com/hallagent/hallagent/device"
+	"github.com/hallagent/hallagent/sync/wire"
+)
+
+// Hall is the answer of /v1/hall: what stands where, and how it is. Nothing in
+// it is about a person.
+type Hall struct {
+	Area     string     `json:"area"`
+	ID       string     `json:"id"`
+	Name     string     `json:"name"`
+	Capacity int        `json:"capacity"`
+	Open     bool       `json:"open"`  // by the opening hours, now
+	Hours    string     `json:"hours"` // of today, "" when closed all day
+	Now      time.Time  `json:"now"`   // the agent's clock
+	Clock    wire.Clock `json:"clock"`
+	Version  string     `json:"version"`
+	Since    time.Time  `json:"since"` // start of the agent
+
+	State     wire.AgentState `json:"state"`
+	Reasons   []string        `json:"reasons"` // codes of what makes it degraded
+	Lines     []Line          `json:"lines"`
+	Readers   []Reader        `json:"readers"`
+	Counters  []Counter       `json:"counters"`
+	Broker    Broker          `json:"broker"`
+	Streams   []Stream        `json:"streams"`
+	Addresses []Listener      `json:"listen"`
+}
+
+// Line is one line and how it is.
+type Line struct {
+	ID  string `json:"id"`
+	URL string `json:"url"`
+	device.Status
+}
+
+// Reader is one reader and how it is.
+type Reader struct {
+	ID     string           `json:"id"`
+	Kind   string           `json:"kind"`
+	Line   string           `json:"line"`
+	Window string           `json:"window"`
+	State  wire.DeviceState `json:"state"`
+	Since  time.Time        `json:"since"`
+	Code   string           `json:"code,omitempty"`
+	Err    string           `json:"err,omitempty"`
+	Hint   string           `json:"hint,omitempty"`
+	SAMID  string           `json:"sam_id,omitempty"`
+	Scans  uint64           `json:"scans"`
+}
+
+// Counter is one counter and how it is.
+type Counter struct {
+	ID    string           `json:"id"`
+	Kind  string           `json:"kind"`
+	Line  string           `json:"line"`
+	Door  string           `json:"door"`
+	State wire.DeviceState `json:"state"`
+	Since time.Time        `json:"since"`
+	Code  string           `json:"code,omitempty"`
+	Err   string           `json:"err,omitempty"`
+	Hint  string           `json:"hint,omitempty"`
+	Last  *time.Time       `json:"last"` // newest reading
+}
+
+// Broker is the connection to the broker.
+type Broker struct {
+	URL   string    `json:"url"`
+	State string    `json:"state"` // connected, waiting
+	Since time.Time `json:"since"`
+	Code  string    `json:"code,omitempty"`
+	Err   string    `json:"err,omitempty"`
+	Hint  string    `json:"hint,omitempty"`
+}
+
+// Stream is a durable stream: where it stands and what waits in it.
+type Stream struct {
+	Name    string `json:"name"`
+	Open    bool   `json:"open"` // its store can be written
+	Err     string `json:"err,omitempty"`
+	Hint    string `json:"hint,omitempty"`
+	Epoch   string `json:"epoch"`
+	Last    uint64 `json:"last"`
+	Pending uint64 `json:"pending"`
+	Dropped uint64 `json:"dropped"`
+}
