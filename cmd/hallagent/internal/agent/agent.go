@@ -1,0 +1,302 @@
+// Package agent builds the agent of one hall from its configuration and runs
+// it. It is the only place that knows all parts; each part knows only what it
+// needs.
+//
+// The parts stand on floors: the store, the connection to the broker, the
+// uplink, and on top of them the lines, the LAN and what tells the world. They
+// start bottom-up and stop top-down, so that what was counted last is still
+// stored, and what was stored last is still sent, if the broker is there.
+//
+// Limits: one hall for each process and data directory. A device, a broker or a
+// disk that is away never ends the agent; only ctx, or a bug of a part, does.
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/hallagent/hallagent/cmd/hallagent/internal/config"
+	"github.com/hallagent/hallagent/cmd/hallagent/internal/metrics"
+	"github.com/hallagent/hallagent/counter"
+	"github.com/hallagent/hallagent/counter/occupancy"
+	"github.com/hallagent/hallagent/device"
+	"github.com/hallagent/hallagent/device/serial"
+	"github.com/hallagent/hallagent/idcard"
+	"github.com/hallagent/hallagent/sync/lan"
+	"github.com/hallagent/hallagent/sync/mqtt"
+	"github.com/hallagent/hallagent/sync/outbox"
+	"github.com/hallagent/hallagent/sync/uplink"
+	"github.com/hallagent/hallagent/sync/wire"
+)
+
+const (
+	visits     = "visits"        // the stream of passes
+	flushLimit = 2 * time.Second // for the last records when the agent stops
+)
+
+// Agent is a hall's agent, built and not yet running.
+type Agent struct {
+	cfg     config.Config
+	version string
+	log     *slog.Logger
+	since   time.Time
+	hall    wire.Hall
+	boot    *boot
+	clock   *clock
+
+	visits   *outbox.Outbox
+	uplink   *uplink.Uplink
+	mqtt     *mqtt.Client
+	lan      *lan.Server
+	pairings *lan.Pairings
+	passes   *passes
+
+	lines   []line
+	readers []readerOnLine
+	buses   []busOnLine
+}
+
+// line is a link and how it is named in the configuration.
+type line struct {
+	id, url string
+	link    *device.Link
+}
+
+type readerOnLine struct {
+	line   string
+	reader *idcard.Reader
+	link   *device.Link
+}
+
+type busOnLine struct {
+	line string
+	bus  *counter.Bus
+	link *device.Link
+}
+
+// New builds an agent. It opens and dials nothing.
+func New(cfg config.Config, version string, log *slog.Logger) (*Agent, error) {
+	a := &Agent{
+		cfg: cfg, version: version, log: log, since: time.Now(),
+		hall:  wire.Hall{Area: cfg.Hall.Area, ID: cfg.Hall.ID},
+		boot:  &boot{path: filepath.Join(cfg.Data, "boot")},
+		clock: newClock(),
+	}
+	a.visits = outbox.New(outbox.Options{
+		Path: filepath.Join(cfg.Data, visits+".db"), Stream: visits,
+		MaxSize: int64(cfg.Visits.MaxSize), NewEpoch: a.boot.epoch, Log: log.With("stream", visits),
+	})
+	a.passes = &passes{
+		hall: a.hall, outbox: a.visits, clock: a.clock, changed: make(chan struct{}, 1),
+		settings: estimateSettings(cfg),
+	}
+	if err := a.buildLines(); err != nil {
+		return nil, err
+	}
+	a.buildBroker()
+	a.pairings = lan.NewPairings(filepath.Join(cfg.Data, "pairings.json"), replace)
+	a.lan = lan.New(lan.Options{
+		Listen: cfg.LAN.Listen, Hosts: cfg.LAN.Hosts, Origins: cfg.LAN.Origins,
+		Hall: a.view, Occupancy: a.occupancy, NotReady: a.notReady, Window: a.window,
+		Metrics: a.metrics(), Pairings: a.pairings, Log: log,
+	})
+	return a, nil
+}
+
+func estimateSettings(cfg config.Config) occupancy.Settings {
+	s := occupancy.Settings{
+		Capacity: cfg.Hall.Capacity, Location: cfg.Hall.Timezone.Location,
+		Staff: cfg.Occupancy.Staff, Scale: cfg.Occupancy.Scale, Levels: [3]int(cfg.Occupancy.Levels),
+	}
+	for _, d := range cfg.Doors {
+		door := occupancy.Door{ID: d.ID, Role: occupancy.Role(d.Role)}
+		for _, c := range cfg.Counters {
+			if c.Door == d.ID {
+				door.Counters = append(door.Counters, c.ID)
+			}
+		}
+		s.Doors = append(s.Doors, door)
+	}
+	return s
+}
+
+// Dial gives the way to open a line.
+func Dial(a device.Address) device.Dial {
+	if a.Scheme == "serial" {
+		return serial.Dial(a)
+	}
+	return device.TCP(a)
+}
+
+func (a *Agent) buildLines() error {
+	counters := map[string][]counter.Config{}
+	for _, c := range a.cfg.Counters {
+		counters[c.Line] = append(counters[c.Line], counter.Config{
+			ID: c.ID, Kind: c.Kind, Line: c.Line, Door: c.Door, Swap: c.Swap, Settings: c.Settings,
+		})
+	}
+	for _, l := range a.cfg.Lines {
+		for _, r := range a.cfg.Readers {
+			if r.Line == l.ID {
+				if err := a.addReader(l, r); err != nil {
+					return err
+				}
+			}
+		}
+		if on := counters[l.ID]; len(on) > 0 {
+			bus, err := counter.NewBus(l.URL.Address, on, l.Poll, a.passes.mark, a.passes.take, a.log.With("line", l.ID))
+			if err != nil {
+				return fmt.Errorf("build line %q: %w", l.ID, err)
+			}
+			a.buses = append(a.buses, busOnLine{l.ID, bus, a.addLine(l, bus.Use)})
+		}
+	}
+	return nil
+}
+
+func (a *Agent) addReader(l config.Line, r config.Reader) error {
+	reader, err := idcard.NewReader(idcard.Config{
+		ID: r.ID, Kind: r.Kind, Window: r.Window, Poll: r.Poll, Baud: l.URL.Baud,
+	}, a.scanned, a.log.With("line", l.ID))
+	if err != nil {
+		return fmt.Errorf("build reader %q: %w", r.ID, err)
+	}
+	a.readers = append(a.readers, readerOnLine{l.ID, reader, a.addLine(l, reader.Use)})
+	return nil
+}
+
+func (a *Agent) addLine(l config.Line, use device.Use) *device.Link {
+	link := device.NewLink(l.ID, Dial(l.URL.Address), use, a.log)
+	a.lines = append(a.lines, line{l.ID, l.URL.String(), link})
+	return link
+}
+
+// scanned hands what a reader found to its window.
+func (a *Agent) scanned(_ context.Context, e idcard.Event) { a.lan.ShowCard(e) }
+
+func (a *Agent) buildBroker() {
+	b := a.cfg.Broker
+	a.mqtt = mqtt.New(mqtt.Options{
+		URL: b.URL, ClientID: a.hall.ClientID(), Username: b.Username, PasswordFile: b.PasswordFile,
+		CAFile: b.CAFile, CertFile: b.CertFile, KeyFile: b.KeyFile,
+		Birth:         func(session uint64) mqtt.Message { return a.statusMessage(session, "") },
+		Will:          func(session uint64) mqtt.Message { return a.statusMessage(session, wire.Lost) },
+		Farewell:      func() mqtt.Message { return a.statusMessage(a.mqtt.Status().Connects, wire.Stopping) },
+		Subscriptions: []string{a.hall.Ack("+")},
+		Handle:        a.received,
+		Log:           a.log,
+	})
+	a.uplink = uplink.New(uplink.Options{
+		Outbox: a.visits, Publisher: a.mqtt, Topic: a.hall.Stream(visits), Encode: a.encode,
+		Central: b.Acknowledge == "central", Rate: a.cfg.Visits.DrainRate, Log: a.log.With("stream", visits),
+	})
+}
+
+// statusMessage is the status for one connection; a state forces it.
+func (a *Agent) statusMessage(session uint64, state wire.AgentState) mqtt.Message {
+	s := a.status(a.view(), session)
+	if state != "" {
+		s.State, s.Reasons = state, nil
+	}
+	payload, err := wire.State(a.hall, "agent", wire.TypeStatus, s.Session, time.Now(), s)
+	if err != nil {
+		a.log.Error("cannot encode the status", "err", err)
+	}
+	return mqtt.Message{Topic: a.hall.Status(), Retain: true, Payload: payload}
+}
+
+func (a *Agent) session(connection uint64) string {
+	boot, err := a.boot.number()
+	if err != nil {
+		boot = 0 // the store says the same of the disk, and louder
+	}
+	return wire.Session(boot, connection)
+}
+
+// encode makes a message of records.
+func (a *Agent) encode(records []outbox.Record, replayed bool) ([]byte, error) {
+	var batch []byte
+	for _, r := range records {
+		value := r.Value
+		if g := r.Gap; g != nil {
+			var err error
+			value, err = wire.Store(a.hall, "agent", wire.TypeGap, r.Recorded, a.clock.state(), wire.Gap{
+				Epoch: g.Epoch, From: g.From, To: g.To, Count: g.Count, Reason: g.Reason,
+			})
+			if err != nil {
+				return nil, err
+			}
+		}
+		batch = wire.AppendRecord(batch, value, wire.Place{
+			Stream: visits, Epoch: r.Epoch, Sequence: r.Seq, Recorded: r.Recorded, Replayed: replayed,
+		})
+	}
+	return batch, nil
+}
+
+// received takes what comes down from the broker.
+func (a *Agent) received(topic string, payload []byte, _ bool) {
+	stream, ok := a.hall.AckStream(topic)
+	if !ok || stream != visits {
+		return
+	}
+	ack, err := wire.ParseAck(payload)
+	if err != nil {
+		a.log.Warn("cannot read an acknowledgement", "stream", stream, "err", err)
+		return
+	}
+	a.uplink.Acknowledged(ack.Epoch, ack.Upto, ack.Resend)
+}
+
+func (a *Agent) metrics() http.Handler {
+	return metrics.Handler(metrics.Sources{
+		Hall: a.view, Occupancy: a.occupancy,
+		Readers: func() (all []idcard.Status) {
+			for _, r := range a.readers {
+				all = append(all, r.reader.Status())
+			}
+			return all
+		},
+		Counters: func() (all []counter.Status) {
+			for _, b := range a.buses {
+				all = append(all, b.bus.Status()...)
+			}
+			return all
+		},
+		Outbox: a.visits.Status, Uplink: a.uplink.Status, MQTT: a.mqtt.Status,
+		Cards: func() (uint64, uint64) { return a.lan.Cards() },
+	})
+}
+
+// Run runs the agent until ctx ends and everything has stopped.
+func (a *Agent) Run(ctx context.Context) error {
+	top := []part{
+		{"lan", a.lan.Run}, {"control", a.control}, {"tell", a.tell}, {"forget", a.forget},
+	}
+	for _, l := range a.lines {
+		top = append(top, part{"line " + l.id, l.link.Run})
+	}
+	return climb(ctx,
+		floor{parts: []part{{"outbox", a.visits.Run}}},
+		floor{parts: []part{{"mqtt", a.mqtt.Run}}},
+		floor{parts: []part{{"uplink", a.uplink.Run}}, leave: a.flush},
+		floor{parts: top},
+	)
+}
+
+// flush gives the last records a moment to be acknowledged. What is not stays on
+// disk and goes out after the next start.
+func (a *Agent) flush() {
+	if a.mqtt.Status().State != mqtt.Connected {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), flushLimit)
+	defer cancel()
+	if err := a.uplink.Flush(ctx); err != nil {
+		a.log.Info("records wait for the next start", "stream", visits, "pending", a.visits.Status().Pending)
+	}
+}

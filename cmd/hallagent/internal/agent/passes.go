@@ -1,0 +1,123 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hallagent/hallagent/counter"
+	"github.com/hallagent/hallagent/counter/occupancy"
+	"github.com/hallagent/hallagent/sync/outbox"
+	"github.com/hallagent/hallagent/sync/wire"
+)
+
+// occupancyMark is the name of the estimator's state among the marks. Those of
+// counters are led by counterMark.
+const (
+	occupancyMark = "occupancy"
+	counterMark   = "counter/"
+)
+
+// passes takes what the counters saw, puts it on disk and into the estimate, in
+// one order for all counters: the estimate is stored in the transaction of the
+// passes that made it, so after a crash it is the one of the last pass on disk.
+type passes struct {
+	hall     wire.Hall
+	settings occupancy.Settings
+	outbox   *outbox.Outbox
+	clock    *clock
+	changed  chan struct{} // has room for one: the estimate moved
+
+	mu       sync.Mutex
+	estimate *occupancy.Estimator
+	loaded   bool // estimate is what the store holds
+}
+
+// mark gives what was last stored for a counter.
+func (p *passes) mark(device string) ([]byte, error) { return p.outbox.Mark(counterMark + device) }
+
+// take is a counter.Sink: it returns nil when the passes are on disk.
+//
+// After an error nobody knows whether the transaction happened, so the estimate
+// is read again from the store before it is used; the bus does the same with
+// its mark.
+func (p *passes) take(ctx context.Context, u counter.Update) error {
+	// The line may go while the disk works; the passes were counted all the same.
+	ctx = context.WithoutCancel(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.load(); err != nil {
+		return err
+	}
+	marks := []outbox.Mark{{Name: counterMark + u.Pass.Device, Value: u.Mark}}
+	var err error
+	if u.Pass.In+u.Pass.Out == 0 && !u.Pass.Uncertain {
+		err = p.outbox.SetMarks(ctx, marks...)
+	} else {
+		err = p.append(ctx, u, marks)
+	}
+	if err != nil {
+		p.loaded = false
+		return fmt.Errorf("store passes of %s: %w", u.Pass.Device, err)
+	}
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (p *passes) append(ctx context.Context, u counter.Update, marks []outbox.Mark) error {
+	p.estimate.Apply(u.Pass)
+	state, err := p.estimate.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	value, err := wire.Store(p.hall, u.Pass.Device, wire.TypeVisit, u.Pass.To, p.clock.state(), wire.NewVisit(u.Pass))
+	if err != nil {
+		return err
+	}
+	_, err = p.outbox.Append(ctx, value, append(marks, outbox.Mark{Name: occupancyMark, Value: state})...)
+	return err
+}
+
+// load reads the estimate back from the store if the one in memory may not be
+// the one on disk.
+func (p *passes) load() error {
+	if p.loaded {
+		return nil
+	}
+	state, err := p.outbox.Mark(occupancyMark)
+	if err != nil {
+		return fmt.Errorf("read the state of the estimate: %w", err)
+	}
+	estimate := occupancy.New(p.settings)
+	if state != nil {
+		if err := estimate.UnmarshalBinary(state); err != nil {
+			return fmt.Errorf("read the state of the estimate: %w", err)
+		}
+	}
+	p.estimate, p.loaded = estimate, true
+	return nil
+}
+
+// snapshot gives the estimate now. Heard holds the newest reading of each
+// counter; a reading without a pass moves no number but keeps the trust.
+func (p *passes) snapshot(now time.Time, heard []counter.Status) wire.Occupancy {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	estimate := p.estimate
+	if p.load() == nil {
+		estimate = p.estimate
+	}
+	if estimate == nil { // the store was never open: nothing is known
+		estimate = occupancy.New(p.settings)
+	}
+	for _, s := range heard {
+		if !s.LastReading.IsZero() {
+			estimate.Reading(s.ID, s.LastReading)
+		}
+	}
+	return wire.NewOccupancy(estimate.Snapshot(now))
+}

@@ -1,0 +1,171 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hallagent/hallagent/counter"
+	"github.com/hallagent/hallagent/sync/lan"
+	"github.com/hallagent/hallagent/sync/outbox"
+	"github.com/hallagent/hallagent/sync/wire"
+)
+
+const (
+	look     = 250 * time.Millisecond // how often snapshots are compared with what was last told
+	retained = "retained"             // mark: the retained topics of the last configuration
+)
+
+// told is what the broker and the streams were last told.
+type told struct {
+	at        time.Time // of the last full renewal
+	status    wire.Status
+	devices   map[string]wire.Device
+	readers   map[string]lan.Reader
+	occupancy wire.Occupancy
+}
+
+// tell keeps the states up to date at the broker and on the LAN: at once when
+// the estimate moves, within a look when anything else changes, and all of them
+// once per renewal, because a state expires.
+func (a *Agent) tell(ctx context.Context) error {
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	last := told{devices: map[string]wire.Device{}, readers: map[string]lan.Reader{}}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		case <-a.passes.changed:
+		}
+		a.tellOnce(&last, time.Now())
+	}
+}
+
+func (a *Agent) tellOnce(last *told, now time.Time) {
+	renew := now.Sub(last.at) >= wire.StateRenewal
+	if renew {
+		last.at = now
+	}
+	if o := a.occupancy(); renew || !reflect.DeepEqual(withoutAges(o), withoutAges(last.occupancy)) {
+		last.occupancy = o
+		a.retain(a.hall.Occupancy(), "agent", wire.TypeOccupancy, o)
+		a.lan.ShowOccupancy(o)
+	}
+	h := a.view()
+	for _, r := range h.Readers {
+		d := wire.Device{State: r.State, Since: r.Since, Code: r.Code, Kind: r.Kind, Window: r.Window}
+		a.tellDevice(last, renew, r.ID, d)
+		before := last.readers[r.ID]
+		if before.State != r.State || before.Code != r.Code || before.SAMID != r.SAMID {
+			a.lan.ShowReader(r)
+		}
+		last.readers[r.ID] = r
+	}
+	for _, c := range h.Counters {
+		a.tellDevice(last, renew, c.ID, wire.Device{State: c.State, Since: c.Since, Code: c.Code, Kind: c.Kind, Door: c.Door})
+	}
+	if s := a.status(h, a.mqtt.Status().Connects); renew || s.Session != last.status.Session || s.State != last.status.State || !slices.Equal(s.Reasons, last.status.Reasons) {
+		last.status = s
+		a.retain(a.hall.Status(), "agent", wire.TypeStatus, s)
+	}
+}
+
+func (a *Agent) tellDevice(last *told, renew bool, id string, d wire.Device) {
+	if before, ok := last.devices[id]; renew || !ok || before.State != d.State || before.Code != d.Code {
+		last.devices[id] = d
+		a.retain(a.hall.Device(id), id, wire.TypeDevice, d)
+	}
+}
+
+// withoutAges leaves out what changes with every reading.
+func withoutAges(o wire.Occupancy) wire.Occupancy {
+	o.Doors = slices.Clone(o.Doors)
+	for i := range o.Doors {
+		o.Doors[i].Last = nil
+	}
+	return o
+}
+
+// occupancy is the estimate now.
+func (a *Agent) occupancy() wire.Occupancy {
+	var heard []counter.Status
+	for _, b := range a.buses {
+		heard = append(heard, b.bus.Status()...)
+	}
+	return a.passes.snapshot(time.Now(), heard)
+}
+
+// status is the agent's state for one connection.
+func (a *Agent) status(h lan.Hall, connection uint64) wire.Status {
+	s := wire.Status{
+		State: h.State, Session: a.session(connection), Since: a.since, Version: a.version,
+		Streams: map[string]wire.StreamState{},
+	}
+	s.Reasons = slices.DeleteFunc(slices.Clone(h.Reasons), func(r string) bool {
+		return strings.HasPrefix(r, "broker/") // whoever reads this knows better
+	})
+	if s.State == wire.Degraded && len(s.Reasons) == 0 {
+		s.State = wire.Ready
+	}
+	for _, st := range h.Streams {
+		s.Streams[st.Name] = wire.StreamState{Epoch: st.Epoch, Last: st.Last, Pending: st.Pending}
+	}
+	return s
+}
+
+func (a *Agent) retain(topic, about, typ string, data any) {
+	payload, err := wire.State(a.hall, about, typ, a.session(a.mqtt.Status().Connects), time.Now(), data)
+	if err != nil {
+		a.log.Error("cannot encode a state", "topic", topic, "err", err)
+		return
+	}
+	a.mqtt.Retain(topic, payload)
+}
+
+// forget clears the retained topics that an earlier configuration named and
+// this one does not, and remembers those of this one.
+func (a *Agent) forget(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-a.visits.Opened():
+	}
+	topics := []string{a.hall.Status(), a.hall.Occupancy()}
+	for _, r := range a.readers {
+		topics = append(topics, a.hall.Device(r.reader.Status().ID))
+	}
+	for _, b := range a.buses {
+		for _, s := range b.bus.Status() {
+			topics = append(topics, a.hall.Device(s.ID))
+		}
+	}
+	var before []string
+	if text, err := a.visits.Mark(retained); err == nil && text != nil {
+		if err := json.Unmarshal(text, &before); err != nil {
+			a.log.Warn("cannot read the list of retained topics", "err", err)
+		}
+	}
+	for _, t := range before {
+		if !slices.Contains(topics, t) {
+			a.mqtt.Retain(t, nil)
+		}
+	}
+	// Only once a connection is up are the old topics gone at the broker.
+	if _, err := a.mqtt.Session(ctx); err != nil {
+		return err
+	}
+	text, err := json.Marshal(topics)
+	if err != nil {
+		return err
+	}
+	if err := a.visits.SetMarks(ctx, outbox.Mark{Name: retained, Value: text}); err != nil {
+		a.log.Warn("cannot keep the list of retained topics", "err", err)
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}

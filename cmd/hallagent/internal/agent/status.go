@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/hallagent/hallagent/counter"
+	"github.com/hallagent/hallagent/device"
+	"github.com/hallagent/hallagent/idcard"
+	"github.com/hallagent/hallagent/sync/lan"
+	"github.com/hallagent/hallagent/sync/wire"
+)
+
+// view puts the snapshots of all parts together: what the pages show, what the
+// broker is told and what metrics are made of.
+func (a *Agent) view() lan.Hall {
+	now := time.Now()
+	local := now.In(a.cfg.Hall.Timezone.Location)
+	h := lan.Hall{
+		Area: a.cfg.Hall.Area, ID: a.cfg.Hall.ID, Name: a.cfg.Hall.Name, Capacity: a.cfg.Hall.Capacity,
+		Open: a.cfg.Hall.Hours.IsOpen(local), Hours: a.cfg.Hall.Hours.On(local),
+		Now: now, Clock: a.clock.state(), Version: a.version, Since: a.since,
+		State: wire.Ready, Reasons: []string{},
+		Lines: []lan.Line{}, Readers: []lan.Reader{}, Counters: []lan.Counter{},
+		Addresses: a.lan.Listeners(),
+	}
+	for _, l := range a.lines {
+		h.Lines = append(h.Lines, lan.Line{ID: l.id, URL: l.url, Status: l.link.Status()})
+	}
+	for _, r := range a.readers {
+		h.Readers = append(h.Readers, readerView(r.line, r.reader.Status(), r.link.Status()))
+	}
+	for _, b := range a.buses {
+		for _, s := range b.bus.Status() {
+			h.Counters = append(h.Counters, counterView(b.line, s, b.link.Status()))
+		}
+	}
+	slices.SortFunc(h.Counters, func(x, y lan.Counter) int { return cmp.Compare(x.ID, y.ID) })
+	m := a.mqtt.Status()
+	h.Broker = lan.Broker{URL: a.cfg.Broker.URL, State: string(m.State), Since: m.Since, Code: m.Code, Err: m.Err, Hint: m.Hint}
+	s := a.visits.Status()
+	stream := lan.Stream{Name: visits, Open: s.Open, Err: s.Err, Hint: s.Hint, Epoch: s.Epoch, Last: s.Last, Pending: s.Pending}
+	for _, n := range s.Dropped {
+		stream.Dropped += n
+	}
+	h.Streams = []lan.Stream{stream}
+
+	for _, r := range h.Readers {
+		if r.State != wire.DeviceOnline {
+			h.Reasons = append(h.Reasons, "device/"+r.ID+"/"+r.Code)
+		}
+	}
+	for _, c := range h.Counters {
+		if c.State != wire.DeviceOnline || c.Code != "" {
+			h.Reasons = append(h.Reasons, "device/"+c.ID+"/"+c.Code)
+		}
+	}
+	if !s.Open {
+		h.Reasons = append(h.Reasons, "store/"+visits+"/"+s.Code)
+	}
+	if h.Broker.State != "connected" {
+		h.Reasons = append(h.Reasons, "broker/"+h.Broker.Code)
+	}
+	if len(h.Reasons) > 0 {
+		h.State = wire.Degraded
+	}
+	return h
+}
+
+// deviceState tells a user of a device what its own state and that of its line
+// come to: a line that is not open is a device that is not there.
+func deviceState(own, line device.State) wire.DeviceState {
+	switch {
+	case line == device.Wedged || own == device.Wedged:
+		return wire.DeviceWedged
+	case line == device.Online && own == device.Online:
+		return wire.DeviceOnline
+	}
+	return wire.DeviceOffline
+}
+
+func readerView(line string, s idcard.Status, l device.Status) lan.Reader {
+	v := lan.Reader{
+		ID: s.ID, Kind: s.Kind, Line: line, Window: s.Window, SAMID: s.SAMID, Scans: s.Scans,
+		State: deviceState(s.State, l.State), Since: s.Since, Code: s.Code, Err: s.Err,
+	}
+	if l.State != device.Online {
+		v.Since, v.Code, v.Err, v.Hint = l.Since, l.Code, l.Err, l.Hint
+	}
+	return v
+}
+
+func counterView(line string, s counter.Status, l device.Status) lan.Counter {
+	v := lan.Counter{
+		ID: s.ID, Kind: s.Kind, Line: line, Door: s.Door,
+		State: deviceState(s.State, l.State), Since: s.Since, Code: s.Code, Err: s.Err, Hint: s.Hint,
+	}
+	if l.State != device.Online {
+		v.Since, v.Code, v.Err, v.Hint = l.Since, l.Code, l.Err, l.Hint
+	}
+	if !s.LastReading.IsZero() {
+		v.Last = &s.LastReading
+	}
+	return v
+}
+
+// notReady says why the agent cannot do its work yet; a device or a broker that
+// is away is no reason, since it works without them.
+func (a *Agent) notReady() []string {
+	if s := a.visits.Status(); !s.Open {
+		return []string{"store " + visits + " is not open: " + s.Err}
+	}
+	return nil
+}
+
+// window finds the reader of a window.
+func (a *Agent) window(w string) (lan.Reader, bool) {
+	for _, r := range a.readers {
+		if r.reader.Status().Window == w {
+			return readerView(r.line, r.reader.Status(), r.link.Status()), true
+		}
+	}
+	return lan.Reader{}, false
+}
