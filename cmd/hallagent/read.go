@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/hallagent/hallagent/cmd/hallagent/internal/agent"
+	"github.com/hallagent/hallagent/device"
+	"github.com/hallagent/hallagent/idcard"
+)
+
+type readCommand struct {
+	Line   string        `help:"Where the reader is." required:"" placeholder:"URL"`
+	Kind   string        `help:"Kind of the reader." default:"sam"`
+	Show   bool          `help:"Print what was read in full: personal data on a screen."`
+	Within time.Duration `help:"Give up after this time." default:"30s"`
+}
+
+func (readCommand) Help() string {
+	return "Stop the agent first: it holds the port. Everything personal is masked unless --show is given.\n\n" +
+		"Example:\n  hallagent read --line 'serial:///dev/serial/by-id/usb-XYZ?baud=115200'"
+}
+
+func (r readCommand) Run(ctx context.Context, s streams) error {
+	address, err := device.ParseAddress(r.Line)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.Within)
+	defer cancel()
+	var card *idcard.Event
+	reader, err := idcard.NewReader(idcard.Config{ID: "reader", Kind: r.Kind, Window: "-", Poll: 200 * time.Millisecond, Baud: address.Baud},
+		func(_ context.Context, e idcard.Event) {
+			switch e.Type {
+			case idcard.CardRead:
+				if card == nil {
+					card = &e
+				}
+				cancel()
+			case idcard.CardTroubled:
+				fmt.Fprintf(s.err, "%s\n%s\n", e.Trouble.ZH, e.Trouble.EN)
+			}
+		}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	link := device.NewLink("line", agent.Dial(address), reader.Use, slog.New(slog.NewTextHandler(s.err, nil)))
+	fmt.Fprintln(s.err, "请放置身份证 / lay the card on the reader")
+	if err := link.Run(ctx); card == nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			if st := link.Status(); st.Err != "" {
+				return fmt.Errorf("read a card within %v: %s\nhint: %s", r.Within, st.Err, st.Hint)
+			}
+			return fmt.Errorf("read a card within %v: none was laid on", r.Within)
+		}
+		return err
+	}
+	return r.print(s, *card)
+}
+
+func (r readCommand) print(s streams, e idcard.Event) error {
+	c := e.Card
+	show := func(text string, keep int) string {
+		if r.Show {
+			return text
+		}
+		return mask(text, keep)
+	}
+	validTo := "长期"
+	if !c.LongTerm {
+		validTo = string(c.ValidTo)
+	}
+	for _, line := range [][2]string{
+		{"姓名 name", show(string(c.Name), 1)},
+		{"性别 sex", show(string(c.Sex), 0)},
+		{"民族 nation", show(string(c.Nation), 0)},
+		{"出生 birth", show(string(c.Birth), 0)},
+		{"住址 address", show(string(c.Address), 0)},
+		{"号码 number", show(string(c.IDNumber), 3)},
+		{"签发机关 issuer", show(string(c.Issuer), 0)},
+		{"有效期 valid", string(c.ValidFrom) + " – " + validTo},
+	} {
+		if _, err := fmt.Fprintf(s.out, "%s: %s\n", line[0], line[1]); err != nil {
+			return err
+		}
+	}
+	for _, w := range e.Warnings {
+		fmt.Fprintf(s.out, "warning: %s: %s\n", w.Field, w.Code)
+	}
+	return nil
+}
+
+// mask leaves the first characters and shows how many follow.
+func mask(text string, keep int) string {
+	runes := []rune(text)
+	if len(runes) <= keep {
+		keep = 0
+	}
+	return string(runes[:keep]) + strings.Repeat("*", len(runes)-keep)
+}
