@@ -1,0 +1,230 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hallagent/hallagent/cmd/hallagent/internal/config"
+	"github.com/hallagent/hallagent/counter"
+	"github.com/hallagent/hallagent/device/sim"
+)
+
+const (
+	opening  = 8*60 + 20 // minute of the day at which the first come
+	closing  = 17 * 60   // the last come
+	visitors = 620       // a day
+	stay     = 35.0      // mean, in minutes
+	service  = 4 * time.Minute
+	cardOn   = 1500 * time.Millisecond // real time a card lies on a reader
+)
+
+// hall is the simulated hall: its devices, and the people who use them.
+type hall struct {
+	speed    float64
+	dir      string            // of the pseudo terminals' names
+	urls     map[string]string // line -> where its device is
+	readers  []*sim.Reader
+	counters []*sim.ModbusCounter
+	serve    []func(context.Context) error
+	shut     []func() error
+}
+
+// newHall makes a simulated device for every line of the configuration.
+func newHall(o options, cfg config.Config) (h *hall, err error) {
+	h = &hall{speed: o.speed, urls: map[string]string{}}
+	defer func() {
+		if err != nil {
+			h.close()
+		}
+	}()
+	if h.dir, err = os.MkdirTemp("", "hallagent-tty-"); err != nil {
+		return nil, fmt.Errorf("make a place for terminals: %w", err)
+	}
+	for _, r := range cfg.Readers {
+		line, _ := cfg.LineOf(r.Line)
+		if err := h.addReader(line); err != nil {
+			return nil, err
+		}
+	}
+	for _, c := range cfg.Counters {
+		line, _ := cfg.LineOf(c.Line)
+		if err := h.addCounter(line, c); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+func (h *hall) pty(line config.Line) (*sim.PTY, error) {
+	pty, err := sim.OpenPTY(filepath.Join(h.dir, line.ID))
+	if err != nil {
+		return nil, err
+	}
+	h.shut = append(h.shut, pty.Close)
+	h.urls[line.ID] = fmt.Sprintf("serial://%s?baud=%d", pty.Name, line.URL.Baud)
+	return pty, nil
+}
+
+func (h *hall) addReader(line config.Line) error {
+	pty, err := h.pty(line)
+	if err != nil {
+		return err
+	}
+	r := sim.NewReader(sim.ReaderOptions{Baud: line.URL.Baud})
+	h.readers = append(h.readers, r)
+	h.serve = append(h.serve, func(ctx context.Context) error { return r.Serve(ctx, pty) })
+	return nil
+}
+
+func (h *hall) addCounter(line config.Line, c config.Counter) error {
+	m := c.Settings.(*counter.Modbus)
+	k := sim.NewModbusCounter(sim.ModbusOptions{
+		Station: byte(m.Station), Baud: line.URL.Baud, In: registers(m.Map.In), Out: registers(m.Map.Out),
+		Start: [2]uint64{rand.Uint64N(50_000), rand.Uint64N(50_000)},
+	})
+	h.counters = append(h.counters, k)
+	if line.URL.Scheme == "serial" {
+		pty, err := h.pty(line)
+		if err != nil {
+			return err
+		}
+		h.serve = append(h.serve, func(ctx context.Context) error { return sim.ServeModbusRTU(ctx, pty, k) })
+		return nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen for a counter: %w", err)
+	}
+	h.shut = append(h.shut, l.Close)
+	h.urls[line.ID] = "tcp://" + l.Addr().String()
+	h.serve = append(h.serve, func(ctx context.Context) error { return sim.ServeModbusTCP(ctx, l, k) })
+	return nil
+}
+
+func registers(r *counter.Registers) sim.ModbusRegisters {
+	if r == nil {
+		return sim.ModbusRegisters{}
+	}
+	return sim.ModbusRegisters{Function: byte(r.Function), Address: uint16(r.Address), Words: r.Words, LowFirst: r.Order == "low"}
+}
+
+func (h *hall) close() {
+	for _, f := range h.shut {
+		f() // what cannot be closed goes with the process
+	}
+	os.RemoveAll(h.dir)
+}
+
+// run serves the devices and lets one day after another pass.
+func (h *hall) run(ctx context.Context, p *printer) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ended := make(chan error, len(h.serve))
+	for _, serve := range h.serve {
+		wg.Go(func() { ended <- serve(ctx) })
+	}
+	for i, r := range h.readers {
+		wg.Go(func() { h.tellers(ctx, r, i) })
+	}
+	wg.Go(func() {
+		for day := 1; ctx.Err() == nil; day++ {
+			h.day(ctx, p, day)
+		}
+	})
+	select {
+	case err := <-ended:
+		cancel()
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// pass is one person going through a door.
+type pass struct {
+	minute float64 // of the day
+	door   int
+	in     bool
+}
+
+// plan makes the passes of a day: two waves, one in the middle of the morning
+// and a lower one after lunch; everyone who comes also goes.
+func plan(doors int) []pass {
+	var all []pass
+	for range visitors {
+		wave, width := 10.0*60, 55.0
+		if rand.Float64() < 0.4 {
+			wave, width = 14.5*60, 60
+		}
+		come := min(max(wave+width*rand.NormFloat64(), opening), closing)
+		leave := come + 3 + stay*(rand.ExpFloat64()+rand.ExpFloat64())/2
+		all = append(all, pass{come, door(doors), true}, pass{leave, door(doors), false})
+	}
+	slices.SortFunc(all, func(a, b pass) int { return cmp.Compare(a.minute, b.minute) })
+	return all
+}
+
+// door chooses one: the first is the main entrance.
+func door(doors int) int {
+	if doors == 1 || rand.Float64() < 0.7 {
+		return 0
+	}
+	return 1 + rand.IntN(doors-1)
+}
+
+// day lets the people of one day pass.
+func (h *hall) day(ctx context.Context, p *printer, n int) {
+	p.say("hall", "day %d begins at 08:20; %.0f s of it pass each second", n, h.speed)
+	start := time.Now()
+	inside := 0
+	for _, q := range plan(len(h.counters)) {
+		at := time.Duration((q.minute - opening) * float64(time.Minute) / h.speed)
+		if !wait(ctx, time.Until(start.Add(at))) {
+			return
+		}
+		if q.in {
+			inside++
+			h.counters[q.door].Pass(1, 0)
+		} else {
+			inside--
+			h.counters[q.door].Pass(0, 1)
+		}
+	}
+	p.say("hall", "day %d is over; %d people are inside", n, inside)
+	wait(ctx, 5*time.Second)
+}
+
+// tellers serves one window: a card is laid down, read, and taken back.
+func (h *hall) tellers(ctx context.Context, r *sim.Reader, window int) {
+	pause := max(time.Duration(float64(service)/h.speed), 2*cardOn)
+	for n := window; wait(ctx, time.Duration(float64(pause)*(0.5+math.Abs(rand.NormFloat64())))); n += len(h.readers) {
+		card, err := sim.MadeUp(n).Card()
+		if err != nil {
+			panic(err) // made-up persons always fit
+		}
+		r.Lay(card)
+		wait(ctx, cardOn)
+		r.Lift()
+	}
+}
+
+// wait says whether the time passed before ctx ended.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return ctx.Err() == nil
+	}
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hallagent/hallagent/cmd/hallagent/internal/agent"
+	"github.com/hallagent/hallagent/sync/lan"
+)
+
+// workstation stands at one window: it pairs itself as an installer would, and
+// then claims every card that is laid down there.
+type workstation struct {
+	window, page string
+	control      string // data directory of the agent, for the pairing code
+	p            *printer
+}
+
+func (w *workstation) run(ctx context.Context) error {
+	token := ""
+	for ctx.Err() == nil {
+		var err error
+		if token == "" {
+			token, err = w.pair(ctx)
+		}
+		if err == nil {
+			err = w.follow(ctx, token)
+		}
+		if !wait(ctx, 300*time.Millisecond) {
+			break
+		}
+	}
+	return ctx.Err()
+}
+
+// pair asks the control socket for a code, as `hallagent pair` does, and turns
+// it into a token.
+func (w *workstation) pair(ctx context.Context) (string, error) {
+	var offer agent.Offer
+	if err := post(ctx, agent.ControlClient(w.control), "http://agent/pairings?window="+w.window, nil, &offer); err != nil {
+		return "", err
+	}
+	var answer struct{ Token string }
+	body := map[string]string{"code": offer.Code, "workstation": "demo-" + w.window}
+	if err := post(ctx, http.DefaultClient, w.page+"/v1/pair", body, &answer); err != nil {
+		return "", err
+	}
+	w.p.say("window "+w.window, "workstation is paired")
+	return answer.Token, nil
+}
+
+func post(ctx context.Context, c *http.Client, url string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := c.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("post %s: %s", url, res.Status)
+	}
+	return json.NewDecoder(res.Body).Decode(out)
+}
+
+// follow prints the events of the window's stream until it ends.
+func (w *workstation) follow(ctx context.Context, token string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.page+"/v1/windows/"+w.window+"/stream?claim=1", nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("follow window %s: %s", w.window, res.Status)
+	}
+	event := ""
+	for scan := bufio.NewScanner(res.Body); scan.Scan(); {
+		if name, ok := strings.CutPrefix(scan.Text(), "event: "); ok {
+			event = name
+		}
+		if data, ok := strings.CutPrefix(scan.Text(), "data: "); ok {
+			w.tell(event, []byte(data))
+		}
+	}
+	return ctx.Err()
+}
+
+// tell prints an event; of a card only that it came, even here.
+func (w *workstation) tell(event string, data []byte) {
+	switch event {
+	case "card":
+		var c lan.CardEvent
+		if json.Unmarshal(data, &c) == nil {
+			w.p.say("window "+w.window, "card read at %s by %s, %d characters of name", c.At.Local().Format("15:04:05.000"), c.Reader, len([]rune(c.Card.Name)))
+		}
+	case "removed":
+		w.p.say("window "+w.window, "card lifted")
+	}
+}
