@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/hallagent/hallagent/counter"
 	"github.com/hallagent/hallagent/device"
+	"github.com/hallagent/hallagent/device/serial"
 	"github.com/hallagent/hallagent/device/sim"
 )
 
@@ -99,10 +99,12 @@ func TestRTUOverARealTerminal(t *testing.T) {
 	}
 	one, config := gateAt(0, "gate-1", 1, "D1")
 	run(t, func(ctx context.Context) error { return sim.ServeModbusRTU(ctx, pty, one) })
-	line := device.Address{Scheme: device.SchemeSerial, Path: pty.Name, Baud: 115200}
-	dial := func(context.Context) (device.Conn, error) { return os.OpenFile(pty.Name, os.O_RDWR, 0) }
+	line, err := device.ParseAddress("serial://" + pty.Name + "?baud=115200")
+	if err != nil {
+		t.Fatal(err)
+	}
 	var s store
-	b := keep(t, dial, line, &s, config)
+	b := keep(t, serial.Dial(line), line, &s, config)
 	want := uint64(0)
 	for range 3 {
 		eventually(t, "a reading", func() bool { return b.Status()[0].State == device.Online })
