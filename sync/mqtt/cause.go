@@ -45,7 +45,7 @@ func cause(err error) (code, hint string) {
 	case errors.Is(err, errProtocol), errors.Is(err, errPanic), errors.Is(err, packets.ErrorRefusedBadProtocolVersion):
 		return CodeProtocol, "What answers is not a broker of MQTT 3.1.1: check host and port."
 	case errors.Is(err, errTLS):
-		return CodeTLS, "Check broker.ca_file, the broker's certificate and its host name, and this machine's clock."
+		return CodeTLS, "Check broker.ca_file, the broker's certificate and its host name, cert_file if it asks for one, and this machine's clock."
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return CodeRefused, "Nothing listens on that port: check that the broker runs, and the port in broker.url."
 	case errors.As(err, &dns):

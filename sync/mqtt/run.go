@@ -13,6 +13,7 @@ import (
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 const (
@@ -135,7 +136,11 @@ func (c *Client) serve(ctx context.Context, number uint64, wg *sync.WaitGroup) (
 	giveUp := context.AfterFunc(ctx, func() { conn.Close() })
 	defer giveUp()
 	if t := s.paho.Connect(); t.Wait() && t.Error() != nil {
-		return fmt.Errorf("connect: %w", t.Error())
+		err := t.Error()
+		if address.Scheme == "mqtts" && errors.Is(err, packets.ErrorNetworkError) && !errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("%w: %w", errTLS, err) // a broker that misses our certificate says so only now, or just hangs up
+		}
+		return fmt.Errorf("connect: %w", err)
 	}
 	refused, err := c.subscribe(s)
 	if err != nil {
