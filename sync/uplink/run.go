@@ -176,7 +176,7 @@ func (u *Uplink) apply(acks []ack) (rewind *outbox.Position) {
 		if !a.resend {
 			continue
 		}
-		if !u.rewind.IsZero() && time.Since(u.rewind) < resendPause {
+		if !u.rewind.IsZero() && time.Since(u.rewind) < u.resendPause {
 			ignore(a, IgnoredResend)
 			continue
 		}

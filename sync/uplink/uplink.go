@@ -85,8 +85,9 @@ type Status struct {
 // Uplink sends one stream. Run does the work; the other methods may be called
 // from any goroutine.
 type Uplink struct {
-	opts Options
-	wake chan struct{} // to the loop: something came in
+	opts        Options
+	resendPause time.Duration
+	wake        chan struct{} // to the loop: something came in
 
 	mu       sync.Mutex
 	results  []result
@@ -117,6 +118,7 @@ func New(o Options) *Uplink {
 	}
 	return &Uplink{
 		opts:        o,
+		resendPause: resendPause,
 		wake:        make(chan struct{}, 1),
 		targetsWake: make(chan struct{}, 1),
 		targets:     map[string]uint64{},

@@ -1,0 +1,334 @@
+package mqtt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+const (
+	connectTimeout = 10 * time.Second
+	writeTimeout   = 5 * time.Second
+	pingTimeout    = 10 * time.Second
+	farewellWait   = time.Second
+	quiesce        = 250             // milliseconds for paho to say good-bye
+	settled        = 5 * time.Second // a connection that lasted so long was a good one
+)
+
+// jitter is the wait before an attempt: anything up to a bound that doubles from
+// 250 ms to 15 s, so that the halls of a city do not come back all at once.
+func jitter(attempt int) time.Duration {
+	bound := min(15*time.Second, 250*time.Millisecond<<min(attempt, 10))
+	return rand.N(bound)
+}
+
+// Run connects, serves the connection, and connects again, until ctx ends; then
+// it says farewell and disconnects. It returns nil.
+func (c *Client) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(c.stopped)
+	stopHandling := make(chan struct{})
+	defer close(stopHandling)
+	wg.Go(func() { c.handle(stopHandling) })
+
+	var logged time.Time
+	text, count := "", 0
+	for attempt, number := 0, uint64(1); ctx.Err() == nil; number++ {
+		began := time.Now()
+		err := c.serve(ctx, number, &wg)
+		if ctx.Err() != nil {
+			break
+		}
+		if time.Since(began) > settled && c.Status().State == Connected {
+			attempt = 0
+		}
+		code, hint := cause(err)
+		c.report(Waiting, func(s *Status) { s.Code, s.Err, s.Hint = code, err.Error(), hint })
+		count++
+		if err.Error() != text || time.Since(logged) > 30*time.Second {
+			c.opts.Log.Warn("broker not connected", "line", c.opts.URL, "err", err, "hint", hint, "count", count)
+			logged, text, count = time.Now(), err.Error(), 0
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(c.backoff(attempt)):
+		}
+		attempt++
+	}
+	c.report(Waiting, func(s *Status) { s.Code, s.Err, s.Hint = "", "", "" })
+	return nil
+}
+
+// report changes the status.
+func (c *Client) report(state State, f func(*Status)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.status.State != state {
+		c.status.State, c.status.Since = state, time.Now()
+	}
+	f(&c.status)
+}
+
+// handle passes on what arrives.
+func (c *Client) handle(stop <-chan struct{}) {
+	for {
+		select {
+		case m := <-c.inbox:
+			if c.opts.Handle != nil {
+				c.opts.Handle(m.topic, m.payload, m.retained)
+			}
+		case <-stop:
+			return
+		}
+	}
+}
+
+// arrived is called by paho, and must not block.
+func (c *Client) arrived(_ paho.Client, m paho.Message) {
+	select {
+	case c.inbox <- inbound{m.Topic(), m.Payload(), m.Retained()}:
+	default:
+		c.overflow.Add(1)
+	}
+}
+
+// serve makes one connection and uses it until it is lost or ctx ends. What
+// still runs then is in wg.
+func (c *Client) serve(ctx context.Context, number uint64, wg *sync.WaitGroup) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", errPanic, r)
+		}
+	}()
+	opts, address, err := c.options(number)
+	if err != nil {
+		return err
+	}
+	conn, err := c.dial(ctx, address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer func() { // paho tells what came of it, not what it was
+		if fault := conn.fault(); fault != nil && err != nil {
+			err = fault
+		}
+	}()
+	// Not ctx itself: when that ends there is still a farewell to send.
+	s := newSession(context.WithoutCancel(ctx), c)
+	defer s.cancel(ErrLost)
+	opts.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) { return conn, nil })
+	opts.SetConnectionLostHandler(func(_ paho.Client, err error) { s.cancel(fmt.Errorf("%w: %w", errBroken, err)) })
+	s.paho = paho.NewClient(opts)
+	defer s.paho.Disconnect(quiesce)
+
+	giveUp := context.AfterFunc(ctx, func() { conn.Close() })
+	defer giveUp()
+	if t := s.paho.Connect(); t.Wait() && t.Error() != nil {
+		err := t.Error()
+		if address.Scheme == "mqtts" && errors.Is(err, packets.ErrorNetworkError) && !errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("%w: %w", errTLS, err) // a broker that misses our certificate says so only now, or just hangs up
+		}
+		return fmt.Errorf("connect: %w", err)
+	}
+	refused, err := c.subscribe(s)
+	if err != nil {
+		return err
+	}
+	if err := c.introduce(s, number); err != nil {
+		c.close(s)
+		return err
+	}
+	if !giveUp() {
+		c.close(s)
+		return ctx.Err()
+	}
+
+	var using sync.WaitGroup
+	using.Go(s.pump)
+	using.Go(s.complete)
+	wg.Go(using.Wait)
+	c.open(s, refused)
+	select {
+	case <-s.ctx.Done():
+		c.close(s)
+		return context.Cause(s.ctx)
+	case <-ctx.Done():
+	}
+	c.close(s)
+	s.cancel(ErrLost)
+	using.Wait()
+	c.farewell(s)
+	return nil
+}
+
+// options gives paho's, and the address to dial.
+func (c *Client) options(number uint64) (*paho.ClientOptions, *url.URL, error) {
+	address, err := parseURL(c.opts.URL)
+	if err != nil {
+		return nil, nil, err
+	}
+	o := paho.NewClientOptions()
+	o.AddBroker(address.String())
+	o.SetClientID(c.opts.ClientID)
+	o.SetProtocolVersion(4)
+	o.SetCleanSession(true)
+	o.SetAutoReconnect(false)
+	o.SetConnectRetry(false)
+	o.SetOrderMatters(true)
+	o.SetKeepAlive(c.opts.KeepAlive)
+	o.SetPingTimeout(pingTimeout)
+	o.SetWriteTimeout(c.writeTimeout)
+	o.SetConnectTimeout(connectTimeout)
+	o.SetDefaultPublishHandler(c.arrived)
+	o.SetUsername(c.opts.Username)
+	if c.opts.PasswordFile != "" {
+		b, err := os.ReadFile(c.opts.PasswordFile)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%w: read password: %w", errFile, err)
+		}
+		password, _, _ := strings.Cut(string(b), "\n")
+		o.SetPassword(strings.TrimSuffix(password, "\r"))
+	}
+	if c.opts.Will != nil {
+		w := c.opts.Will(number)
+		o.SetBinaryWill(w.Topic, w.Payload, 1, w.Retain)
+	}
+	return o, address, nil
+}
+
+// subscribe asks for all subscriptions in one packet and gives those that were
+// refused: the rest is still worth a connection.
+func (c *Client) subscribe(s *session) (refused []string, err error) {
+	if len(c.opts.Subscriptions) == 0 {
+		return nil, nil
+	}
+	filters := make(map[string]byte, len(c.opts.Subscriptions))
+	for _, topic := range c.opts.Subscriptions {
+		filters[topic] = 1
+	}
+	t := s.paho.SubscribeMultiple(filters, nil)
+	if err := s.await(t); err != nil {
+		return nil, fmt.Errorf("subscribe: %w", err)
+	}
+	granted := t.(*paho.SubscribeToken).Result()
+	for _, topic := range c.opts.Subscriptions {
+		if granted[topic] == 0x80 {
+			refused = append(refused, topic)
+		}
+	}
+	return refused, nil
+}
+
+// introduce publishes the birth and then all states, and waits until they are
+// confirmed.
+func (c *Client) introduce(s *session, number uint64) error {
+	var first []item
+	if c.opts.Birth != nil {
+		first = append(first, item{c.opts.Birth(number), func(error) {}})
+	}
+	c.mu.Lock()
+	topics := append([]string(nil), c.order...)
+	c.current = s // what changes from here on is sent by the pump
+	c.mu.Unlock()
+	for _, topic := range topics {
+		first = append(first, c.state(topic))
+	}
+	var tokens []token
+	for _, it := range first {
+		tokens = append(tokens, token{s.paho.Publish(it.Topic, 1, it.Retain, it.Payload), it.done})
+	}
+	for _, t := range tokens {
+		err := s.await(t)
+		t.done(err)
+		if err != nil {
+			return fmt.Errorf("publish birth and states: %w", err)
+		}
+	}
+	return nil
+}
+
+// await waits for paho to be through with something, or the connection to end.
+func (s *session) await(t paho.Token) error {
+	select {
+	case <-t.Done():
+		return t.Error()
+	case <-s.ctx.Done():
+		return context.Cause(s.ctx)
+	case <-time.After(connectTimeout):
+		return errNoAnswer
+	}
+}
+
+// open lets publishers in.
+func (c *Client) open(s *session, refused []string) {
+	c.report(Connected, func(st *Status) {
+		st.Connects++
+		st.Code, st.Err, st.Hint = "", "", ""
+		if len(refused) > 0 {
+			err := fmt.Errorf("%w: %s", errSubscribe, strings.Join(refused, ", "))
+			st.Code, st.Hint = cause(err)
+			st.Err = err.Error()
+		}
+		c.ready = true
+		close(c.up)
+		c.up = make(chan struct{})
+	})
+	if len(refused) > 0 {
+		c.opts.Log.Error("subscription refused", "line", c.opts.URL, "err", strings.Join(refused, ", "))
+	}
+	c.opts.Log.Info("broker connected", "line", c.opts.URL)
+}
+
+// close shows publishers out.
+func (c *Client) close(s *session) {
+	c.mu.Lock()
+	c.current, c.ready = nil, false
+	c.mu.Unlock()
+	s.cancel(ErrLost)
+	s.finish()
+}
+
+// farewell sends the states that are still to be sent and the last message.
+func (c *Client) farewell(s *session) {
+	var last []item
+	for _, topic := range s.dirty {
+		last = append(last, c.state(topic))
+	}
+	if c.opts.Farewell != nil {
+		last = append(last, item{c.opts.Farewell(), func(error) {}})
+	}
+	deadline := time.Now().Add(farewellWait)
+	for _, it := range last {
+		t := s.paho.Publish(it.Topic, 1, it.Retain, it.Payload)
+		if !t.WaitTimeout(time.Until(deadline)) || t.Error() != nil {
+			err := t.Error()
+			if err == nil {
+				err = errNoAnswer
+			}
+			c.opts.Log.Warn("farewell not confirmed", "line", c.opts.URL, "err", err)
+			return
+		}
+		it.done(nil)
+	}
+}
+
+var (
+	errBroken    = errors.New("connection broken")
+	errFile      = errors.New("unusable file")
+	errNoAnswer  = errors.New("broker does not answer")
+	errPanic     = errors.New("paho gave up")
+	errSubscribe = errors.New("subscription refused")
+	errURL       = errors.New("bad broker URL")
+)

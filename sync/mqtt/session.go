@@ -1,0 +1,181 @@
+package mqtt
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	paho "github.com/eclipse/paho.mqtt.golang"
+)
+
+// mostWaiting bounds the messages of a session that paho has not taken yet.
+const mostWaiting = 1024
+
+// item is a message to publish and whom to tell.
+type item struct {
+	Message
+	done func(error)
+}
+
+// session is one connection. A single goroutine, the pump, hands messages to
+// paho, states first; another, the completer, waits for the confirmations in the
+// same order. A message that paho does not take holds up the pump of a dead
+// connection only: whoever publishes never blocks.
+type session struct {
+	c      *Client
+	ctx    context.Context // ends with the connection; carries the session
+	cancel context.CancelCauseFunc
+	paho   paho.Client
+	wake   chan struct{}
+	sent   chan token
+
+	mu    sync.Mutex
+	over  bool
+	queue []item
+	dirty []string // topics whose state is to be sent, oldest first
+}
+
+// token is a message that paho has taken.
+type token struct {
+	paho.Token
+	done func(error)
+}
+
+type sessionKey struct{}
+
+func newSession(ctx context.Context, c *Client) *session {
+	s := &session{c: c, wake: make(chan struct{}, 1), sent: make(chan token, 256)}
+	ctx, s.cancel = context.WithCancelCause(ctx)
+	s.ctx = context.WithValue(ctx, sessionKey{}, s)
+	return s
+}
+
+func sessionOf(ctx context.Context) *session {
+	s, _ := ctx.Value(sessionKey{}).(*session)
+	return s
+}
+
+func (s *session) enqueue(it item) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.over || s.ctx.Err() != nil:
+		return ErrLost
+	case len(s.queue) >= mostWaiting:
+		return ErrBusy
+	}
+	s.queue = append(s.queue, it)
+	s.c.inFlight.Add(1)
+	s.signal()
+	return nil
+}
+
+// touch says that the state of a topic is to be sent.
+func (s *session) touch(topic string) {
+	s.mu.Lock()
+	if !s.over && !slices.Contains(s.dirty, topic) {
+		s.dirty = append(s.dirty, topic)
+		s.signal()
+	}
+	s.mu.Unlock()
+}
+
+func (s *session) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// next gives what is to be published next, a state before anything else.
+func (s *session) next() (item, bool) {
+	s.mu.Lock()
+	if len(s.dirty) > 0 {
+		topic := s.dirty[0]
+		s.dirty = s.dirty[1:]
+		s.mu.Unlock()
+		s.c.inFlight.Add(1)
+		return s.c.state(topic), true
+	}
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		return item{}, false
+	}
+	it := s.queue[0]
+	s.queue[0] = item{}
+	s.queue = s.queue[1:]
+	return it, true
+}
+
+// pump publishes until the session is over.
+func (s *session) pump() {
+	defer close(s.sent)
+	for s.ctx.Err() == nil {
+		it, ok := s.next()
+		if !ok {
+			select {
+			case <-s.wake:
+			case <-s.ctx.Done():
+			}
+			continue
+		}
+		s.sent <- token{s.paho.Publish(it.Topic, 1, it.Retain, it.Payload), it.done}
+	}
+}
+
+// complete tells what became of the messages, until the pump has ended and all
+// are told. After the session's end it does not wait any more.
+func (s *session) complete() {
+	for t := range s.sent {
+		select {
+		case <-t.Done():
+		case <-s.ctx.Done():
+		}
+		err := ErrLost
+		select {
+		case <-t.Done():
+			err = t.Error()
+		default:
+		}
+		if err != nil {
+			s.cancel(err) // what paho could not send leaves the rest in doubt
+		}
+		s.c.inFlight.Add(-1)
+		t.done(err)
+	}
+}
+
+// finish fails what paho has not taken; nothing is queued after it.
+func (s *session) finish() {
+	s.mu.Lock()
+	s.over = true
+	queue := s.queue
+	s.queue = nil
+	s.mu.Unlock()
+	for _, it := range queue {
+		s.c.inFlight.Add(-1)
+		it.done(ErrLost)
+	}
+}
+
+// state gives the newest payload of a topic as a message.
+func (c *Client) state(topic string) item {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.states[topic]
+	if r == nil { // cleared and confirmed meanwhile: clearing again does no harm
+		return item{Message{Topic: topic, Retain: true}, func(error) {}}
+	}
+	version := r.version
+	return item{Message{topic, true, r.payload}, func(err error) {
+		if err != nil || len(r.payload) > 0 {
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if r.version == version && c.states[topic] == r {
+			delete(c.states, topic)
+			c.order = slices.DeleteFunc(c.order, func(t string) bool { return t == topic })
+		}
+	}}
+}
