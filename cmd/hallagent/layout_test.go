@@ -54,6 +54,8 @@ var layout = map[string]rule{
 			"sync/uplink", "sync/mqtt", "sync/lan"},
 		third: []string{"github.com/prometheus/client_golang"},
 	},
+	"deploy": {},
+
 	"cmd/hallagent/demo": {ours: []string{all}, third: []string{"github.com/mochi-mqtt/server"}},
 }
 

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/hallagent/hallagent/device/sim"
+	"github.com/hallagent/hallagent/sync/mqtt/mosquitto"
+)
+
+// vector is a made-up card of the shared test vectors.
+type vector struct {
+	ID, Kind string
+	Text     string         `json:"text_hex"`
+	Photo    string         `json:"photo_hex"`
+	Expected map[string]any `json:"expected"`
+}
+
+// residents are the vectors of resident ID cards.
+func residents(t testing.TB) (all []vector) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "idcard", "testdata", "idcard-vectors.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Cards []vector }
+	if err := json.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range file.Cards {
+		if v.Kind == "resident" {
+			all = append(all, v)
+		}
+	}
+	if len(all) < 5 {
+		t.Fatalf("%d resident cards", len(all))
+	}
+	return all
+}
+
+func (v vector) card(t testing.TB) (c sim.Card) {
+	t.Helper()
+	text, err := hex.DecodeString(v.Text)
+	if err != nil || len(text) != len(c.Text) {
+		t.Fatalf("%s: %d bytes of text, %v", v.ID, len(text), err)
+	}
+	photo, err := hex.DecodeString(v.Photo)
+	if err != nil || len(photo) != len(c.Photo) {
+		t.Fatalf("%s: %d bytes of photo, %v", v.ID, len(photo), err)
+	}
+	copy(c.Text[:], text)
+	copy(c.Photo[:], photo)
+	return c
+}
+
+// TestCards lays every resident card of the vectors on a reader behind a real
+// terminal; each arrives field by field at the paired workstation's stream.
+func TestCards(t *testing.T) {
+	b := mosquitto.Start(t, mosquitto.Options{})
+	w := newWorld(t, b.URL)
+	reader, _ := w.addReader("05", sim.ReaderOptions{Baud: 115200})
+	w.configure("")
+	w.start()
+	w.ready()
+	events := w.follow("05", w.pair("05"))
+	next := func(want string) sse {
+		t.Helper()
+		for {
+			select {
+			case e := <-events:
+				if e.name == want {
+					return e
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatalf("no %s event", want)
+			}
+		}
+	}
+	for _, v := range residents(t) {
+		reader.Lay(v.card(t))
+		var got struct {
+			Reader, Window string
+			At             time.Time
+			Card           map[string]any
+			Warnings       []any
+			Photo          bool
+		}
+		if err := json.Unmarshal(next("card").data, &got); err != nil {
+			t.Fatal(err)
+		}
+		for field, want := range v.Expected {
+			if !reflect.DeepEqual(got.Card[field], want) {
+				t.Errorf("%s: %s is %v, want %v", v.ID, field, got.Card[field], want)
+			}
+		}
+		if got.Reader != "rd-05" || got.Window != "05" || !got.Photo || got.Warnings == nil || time.Since(got.At) > time.Minute {
+			t.Errorf("%s: event is %+v", v.ID, got)
+		}
+		reader.Lift()
+		next("removed")
+	}
+}
+
+// TestRead reads a card at the command line, masked and shown.
+func TestRead(t *testing.T) {
+	w := newWorld(t, "mqtt://127.0.0.1:1")
+	reader, pty := w.addReader("05", sim.ReaderOptions{})
+	reader.Lay(residents(t)[0].card(t))
+	line := "serial://" + pty.Name + "?baud=115200"
+	out, code := w.hallagent("read", "--line", line)
+	if code != 0 || !contains(out, "测**", "119***************") || contains(out, "测试甲") {
+		t.Errorf("read gives %d\n%s", code, out)
+	}
+	reader.Lift()
+	reader.Lay(residents(t)[0].card(t))
+	if out, code = w.hallagent("read", "--show", "--line", line); code != 0 || !contains(out, "测试甲", "119999190102030011") {
+		t.Errorf("read --show gives %d\n%s", code, out)
+	}
+	reader.Lift()
+	if out, code = w.hallagent("read", "--within", "700ms", "--line", line); code != 1 {
+		t.Errorf("read without a card gives %d\n%s", code, out)
+	}
+}
