@@ -26,8 +26,8 @@ type field struct {
 
 const letterOffset = 248
 
-// layouts by kind letter. GA 490 is not public; the offsets are those that
-// several vendors' programs agree on.
+// layouts by kind letter. The standard is not public; the offsets are those
+// that several vendors' programs agree on.
 var layouts = []layout{resident}
 
 var resident = layout{
