@@ -17,12 +17,12 @@ import (
 // often, so that it costs the others little, and the line is given up only when
 // none answers.
 type Bus struct {
-	line  device.Address
-	poll  time.Duration
-	marks func(device string) ([]byte, error)
-	sink  Sink
-	log   *slog.Logger
-	units []*unit
+	line    device.Address
+	poll    time.Duration
+	marks   func(device string) ([]byte, error)
+	sink    Sink
+	log     *slog.Logger
+	members []*member
 }
 
 // Status is a snapshot of one counter.
@@ -59,8 +59,8 @@ const (
 	unstoredHint = "nothing is lost: the device holds its totals until they can be stored"
 )
 
-// unit is one counter on the bus. Only Use touches it, but for the status.
-type unit struct {
+// member is one counter on the bus. Only Use touches it, but for the status.
+type member struct {
 	config  Config
 	station station
 
@@ -98,10 +98,10 @@ func NewBus(line device.Address, counters []Config, poll time.Duration, marks fu
 		if err != nil {
 			return nil, fmt.Errorf("counter %q: %w", c.ID, err)
 		}
-		for _, p := range c.Settings.Check(line) {
-			return nil, fmt.Errorf("counter %q: %s: %s", c.ID, p.Key, p.Cause)
+		if ps := c.Settings.Check(line); len(ps) > 0 {
+			return nil, fmt.Errorf("counter %q: %s: %s", c.ID, ps[0].Key, ps[0].Cause)
 		}
-		b.units = append(b.units, &unit{config: c, station: s, status: Status{
+		b.members = append(b.members, &member{config: c, station: s, status: Status{
 			ID: c.ID, Kind: c.Kind, Door: c.Door, State: device.Waiting, Code: "line",
 		}})
 	}
@@ -111,10 +111,10 @@ func NewBus(line device.Address, counters []Config, poll time.Duration, marks fu
 // Status returns a snapshot of every counter, in the order of the configuration.
 func (b *Bus) Status() []Status {
 	var all []Status
-	for _, u := range b.units {
-		u.mu.Lock()
-		all = append(all, u.status)
-		u.mu.Unlock()
+	for _, m := range b.members {
+		m.mu.Lock()
+		all = append(all, m.status)
+		m.mu.Unlock()
 	}
 	return all
 }
@@ -126,8 +126,8 @@ func (b *Bus) Use(ctx context.Context, c device.Conn, heard func()) error {
 	w := &wire{c: c, baud: b.line.Baud, busy: time.Now()}
 	tick := time.NewTicker(b.poll)
 	defer tick.Stop()
-	for _, u := range b.units {
-		u.next = time.Time{} // a new line is worth a new try
+	for _, m := range b.members {
+		m.next = time.Time{} // a new line is worth a new try
 	}
 	for {
 		if err := b.round(ctx, w, heard); err != nil {
@@ -149,42 +149,42 @@ func (b *Bus) Use(ctx context.Context, c device.Conn, heard func()) error {
 // round reads every counter whose time has come.
 func (b *Bus) round(ctx context.Context, w *wire, heard func()) error {
 	silent := 0
-	for _, u := range b.units {
-		if !time.Now().Before(u.next) {
-			if err := b.read(ctx, w, u, heard); err != nil {
+	for _, m := range b.members {
+		if !time.Now().Before(m.next) {
+			if err := b.read(ctx, w, m, heard); err != nil {
 				return err
 			}
 		}
-		if u.silent {
+		if m.silent {
 			silent++
 		}
 	}
-	if silent == len(b.units) && silent > 0 {
+	if silent == len(b.members) && silent > 0 {
 		return fmt.Errorf("read counters: none of %d answers: %w", silent, device.ErrSilent)
 	}
 	return nil
 }
 
 // read reads one counter. The error is one of the line, not of the counter.
-func (b *Bus) read(ctx context.Context, w *wire, u *unit, heard func()) error {
+func (b *Bus) read(ctx context.Context, w *wire, m *member, heard func()) error {
 	tries := 2
-	if u.missed >= silentAfter {
+	if m.missed >= silentAfter {
 		tries = 1 // it costs the others time
 	}
-	r, err := u.station.read(ctx, w, tries)
+	r, err := m.station.read(ctx, w, tries)
 	var refusal exception
 	switch {
 	case err == nil:
 		heard()
-		u.missed, u.silent = 0, false
-		b.take(ctx, u, r)
+		m.missed, m.silent = 0, false
+		b.take(ctx, m, r)
 	case errors.As(err, &refusal):
 		heard()
-		b.miss(u, "exception", err)
+		b.miss(m, "exception", err)
 	case errors.Is(err, errGarbled):
-		b.miss(u, "garbled", err)
+		b.miss(m, "garbled", err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		b.miss(u, "silent", err)
+		b.miss(m, "silent", err)
 	default:
 		return err
 	}
@@ -192,50 +192,50 @@ func (b *Bus) read(ctx context.Context, w *wire, u *unit, heard func()) error {
 }
 
 // take makes passes of a reading and stores them.
-func (b *Bus) take(ctx context.Context, u *unit, r Reading) {
-	if !u.loaded {
-		mark, err := b.marks(u.config.ID)
+func (b *Bus) take(ctx context.Context, m *member, r Reading) {
+	if !m.loaded {
+		mark, err := b.marks(m.config.ID)
 		if err == nil {
-			u.meter, err = NewMeter(mark, b.poll)
+			m.meter, err = NewMeter(mark, b.poll)
 		}
 		switch {
 		case err == nil:
-			u.loaded = true
-		case !u.stored.IsZero():
-			b.set(u, device.Online, "unstored", err, unstoredHint)
+			m.loaded = true
+		case !m.stored.IsZero():
+			b.set(m, device.Online, "unstored", err, unstoredHint)
 			return
 		default:
-			b.set(u, device.Online, "mark", err, "the counter goes on counting; its passes come when the store can be read")
+			b.set(m, device.Online, "mark", err, "the counter goes on counting; its passes come when the store can be read")
 			return
 		}
 	}
-	next, update := u.meter.Next(r)
+	next, update := m.meter.Next(r)
 	p := &update.Pass
-	p.Device, p.Door = u.config.ID, u.config.Door
-	if u.config.Swap {
+	p.Device, p.Door = m.config.ID, m.config.Door
+	if m.config.Swap {
 		p.In, p.Out = p.Out, p.In
 	}
-	if p.In+p.Out > 0 || update.Note != "" || r.At.Sub(u.stored) >= markEvery {
+	if p.In+p.Out > 0 || update.Note != "" || r.At.Sub(m.stored) >= markEvery {
 		if err := b.sink(ctx, update); err != nil {
 			// Whether the store took it is not known: go on from what it holds.
-			u.loaded = false
-			b.set(u, device.Online, "unstored", err, unstoredHint)
+			m.loaded = false
+			b.set(m, device.Online, "unstored", err, unstoredHint)
 			return
 		}
-		u.stored = r.At
+		m.stored = r.At
 	}
-	u.meter = next
-	b.note(u, update)
-	b.set(u, device.Online, "", nil, "")
+	m.meter = next
+	b.note(m, update)
+	b.set(m, device.Online, "", nil, "")
 }
 
 // note brings the status up to date after an update was stored.
-func (b *Bus) note(u *unit, update Update) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	s, last := &u.status, u.meter.Last()
+func (b *Bus) note(m *member, update Update) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, last := &m.status, m.meter.Last()
 	s.In, s.Out, s.LastReading = last.In, last.Out, last.At
-	if u.config.Swap {
+	if m.config.Swap {
 		s.In, s.Out = s.Out, s.In
 	}
 	if update.Pass.In+update.Pass.Out > 0 {
@@ -251,46 +251,50 @@ func (b *Bus) note(u *unit, update Update) {
 	default:
 		return
 	}
-	b.log.Warn("counter leapt", "device", s.ID, "kind", s.Kind, "note", string(update.Note), "in", s.In, "out", s.Out)
+	level := slog.LevelWarn
+	if update.Note == Rollover {
+		level = slog.LevelInfo // as it should
+	}
+	b.log.Log(context.Background(), level, "counter began anew", "device", s.ID, "kind", s.Kind, "note", string(update.Note), "in", s.In, "out", s.Out)
 }
 
 // miss counts a reading that did not come.
-func (b *Bus) miss(u *unit, code string, err error) {
-	u.missed++
-	u.mu.Lock()
-	u.status.Errors++
-	u.mu.Unlock()
-	if u.missed < silentAfter {
+func (b *Bus) miss(m *member, code string, err error) {
+	m.missed++
+	m.mu.Lock()
+	m.status.Errors++
+	m.mu.Unlock()
+	if m.missed < silentAfter {
 		return
 	}
-	u.silent = code != "exception"
-	u.next = time.Now().Add(max(silentPoll, b.poll))
+	m.silent = code != "exception"
+	m.next = time.Now().Add(max(silentPoll, b.poll))
 	hint := map[string]string{
 		"silent":    "check the device's power, its wiring, its station number and the line's rate",
 		"garbled":   "check rate and parity, and that no second master and no second device with this station number is on the line",
 		"exception": "check the register map; addresses count from zero, so a manual's may be one too high",
 	}[code]
-	b.set(u, device.Wedged, code, err, hint)
+	b.set(m, device.Wedged, code, err, hint)
 }
 
 // lineLost says of every counter that its line is closed; who was silent before
 // stays so, for that may be the reason.
 func (b *Bus) lineLost(err error) {
-	for _, u := range b.units {
-		u.mu.Lock()
-		wedged := u.status.State == device.Wedged
-		u.mu.Unlock()
+	for _, m := range b.members {
+		m.mu.Lock()
+		wedged := m.status.State == device.Wedged
+		m.mu.Unlock()
 		if !wedged {
-			b.set(u, device.Waiting, "line", err, "")
+			b.set(m, device.Waiting, "line", err, "")
 		}
 	}
 }
 
 // set changes a counter's state, and logs it only when it changes.
-func (b *Bus) set(u *unit, state device.State, code string, err error, hint string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	s := &u.status
+func (b *Bus) set(m *member, state device.State, code string, err error, hint string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := &m.status
 	changed := s.State != state || s.Code != code
 	if s.State != state || s.Since.IsZero() {
 		s.Since = time.Now()

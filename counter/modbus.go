@@ -139,7 +139,7 @@ func (s *Modbus) timeout() time.Duration {
 // word can roll over.
 func (s *Modbus) requests() []request {
 	of := func(r *Registers) request {
-		return request{unit: byte(s.Station), function: byte(r.Function), address: uint16(r.Address), words: r.Words}
+		return request{station: byte(s.Station), function: byte(r.Function), address: uint16(r.Address), words: r.Words}
 	}
 	in, out := s.Map.In, s.Map.Out
 	switch {
@@ -204,7 +204,7 @@ func (s *modbusStation) read(ctx context.Context, w *wire, tries int) (Reading, 
 	for _, q := range s.settings.requests() {
 		data, err := s.ask(ctx, w, q, tries)
 		if err != nil {
-			return Reading{}, fmt.Errorf("read %d registers from %d of station %d: %w", q.words, q.address, q.unit, err)
+			return Reading{}, fmt.Errorf("read %d registers from %d of station %d: %w", q.words, q.address, q.station, err)
 		}
 		answers = append(answers, data)
 	}

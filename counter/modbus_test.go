@@ -71,7 +71,7 @@ func TestGoldenFrames(t *testing.T) {
 			}
 		})
 	}
-	if got, want := (request{unit: 1, function: 4, words: 4}).rtu(), unhex("01 04 00 00 00 04 F1 C9"); !bytes.Equal(got, want) {
+	if got, want := (request{station: 1, function: 4, words: 4}).rtu(), unhex("01 04 00 00 00 04 F1 C9"); !bytes.Equal(got, want) {
 		t.Errorf("function 4: % X, want % X", got, want)
 	}
 	for _, f := range []string{"01 83 02 C0 F1", "01 02 00 00 00 08 79 CC", "01 06 00 10 00 00 88 0F", "01 05 00 21 FF 00 DC 30", "01 10 00 00 00 02 04 00 00 00 00 F3 AF"} {
@@ -79,7 +79,7 @@ func TestGoldenFrames(t *testing.T) {
 			t.Errorf("checksum of %s", f)
 		}
 	}
-	q := request{unit: 1, function: 3, words: 4}
+	q := request{station: 1, function: 3, words: 4}
 	if _, _, err := q.rtuAnswer(unhex("01 83 02 C0 F1")); !errors.Is(err, exception(2)) {
 		t.Errorf("exception 2: %v", err)
 	}
@@ -184,7 +184,7 @@ func TestAnswersThatDoNotFit(t *testing.T) {
 		crc := crc16(b)
 		return append(b, byte(crc), byte(crc>>8))
 	}
-	q := request{unit: 1, function: 3, words: 4}
+	q := request{station: 1, function: 3, words: 4}
 	for n := range good {
 		if data, missing, err := q.rtuAnswer(good[:n]); data != nil || missing < 1 || missing > len(good)-n || err != nil {
 			t.Errorf("after %d bytes: %d missing, %v", n, missing, err)
@@ -237,7 +237,7 @@ func FuzzModbusAnswer(f *testing.F) {
 	f.Add(unhex("0009 0000 000B 01 0308 0001 2345 0001 1F00"), uint8(1), uint8(3), uint8(4))
 	f.Add(unhex("0008 0000 0003 01 8306 0009 0000 0005 07 0402 0001"), uint8(7), uint8(4), uint8(1))
 	f.Fuzz(func(t *testing.T, b []byte, unit, function, words uint8) {
-		q := request{unit: unit, function: 3 + function%2, words: 1 + int(words)%125}
+		q := request{station: unit, function: 3 + function%2, words: 1 + int(words)%125}
 		for name, check := range map[string]answer{"rtu": q.rtuAnswer, "tcp": q.tcpAnswer(9)} {
 			// As on a line: never beyond what is said to be missing.
 			n := 0

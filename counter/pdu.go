@@ -8,7 +8,7 @@ import (
 
 // request asks one station for registers (MODBUS Application Protocol V1.1b3, §6.3 and §6.4).
 type request struct {
-	unit     byte
+	station  byte
 	function byte // 3 or 4
 	address  uint16
 	words    int // 1..125

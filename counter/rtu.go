@@ -27,7 +27,7 @@ func crc16(b []byte) uint16 {
 
 // rtu wraps the request for a serial line.
 func (q request) rtu() []byte {
-	f := append([]byte{q.unit}, q.pdu()...)
+	f := append([]byte{q.station}, q.pdu()...)
 	crc := crc16(f)
 	return append(f, byte(crc), byte(crc>>8))
 }
@@ -39,8 +39,8 @@ func (q request) rtuAnswer(come []byte) (data []byte, missing int, err error) {
 	if len(come) < shortest {
 		return nil, shortest - len(come), nil
 	}
-	if come[0] != q.unit {
-		return nil, 0, fmt.Errorf("%w: from station %d, asked %d", errGarbled, come[0], q.unit)
+	if come[0] != q.station {
+		return nil, 0, fmt.Errorf("%w: from station %d, asked %d", errGarbled, come[0], q.station)
 	}
 	var size int
 	switch come[1] {

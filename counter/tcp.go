@@ -23,7 +23,7 @@ func (q request) tcp(tid uint16) []byte {
 	f := binary.BigEndian.AppendUint16(nil, tid)
 	f = binary.BigEndian.AppendUint16(f, 0)
 	f = binary.BigEndian.AppendUint16(f, uint16(1+len(pdu)))
-	return append(append(f, q.unit), pdu...)
+	return append(append(f, q.station), pdu...)
 }
 
 // mbap cuts one answer off what has come: its transaction, unit and PDU.
@@ -52,11 +52,11 @@ func (q request) tcpAnswer(tid uint16) answer {
 			switch {
 			case err != nil || missing > 0:
 				return nil, missing, err
-			case got == tid && unit == q.unit:
+			case got == tid && unit == q.station:
 				data, err := q.data(pdu)
 				return data, 0, err
 			case got == tid:
-				return nil, 0, fmt.Errorf("%w: from unit %d, asked %d", errForeign, unit, q.unit)
+				return nil, 0, fmt.Errorf("%w: from unit %d, asked %d", errForeign, unit, q.station)
 			case tid-got > late:
 				return nil, 0, fmt.Errorf("%w: transaction %d, asked %d", errForeign, got, tid)
 			}

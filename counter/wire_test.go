@@ -41,7 +41,7 @@ func TestSilenceBetweenFrames(t *testing.T) {
 			answer := func() { dev.Write(answered) }
 			at := script(t, dev, 8, answer, answer)
 			w := &wire{c: host, baud: baud, busy: time.Now()}
-			q := request{unit: 1, function: 3, words: 4}
+			q := request{station: 1, function: 3, words: 4}
 			for range 2 {
 				if _, err := w.askRTU(t.Context(), q, time.Second); err != nil {
 					t.Fatal(err)
@@ -70,7 +70,7 @@ func TestDeadlineGrowsWithTheLineTime(t *testing.T) {
 			defer host.Close()
 			at := script(t, dev, 8, func() {})
 			w := &wire{c: host, baud: test.baud}
-			_, err := w.askRTU(t.Context(), request{unit: 1, function: 3, words: test.words}, 100*time.Millisecond)
+			_, err := w.askRTU(t.Context(), request{station: 1, function: 3, words: test.words}, 100*time.Millisecond)
 			synctest.Wait()
 			const calm = 20 * time.Millisecond
 			if d := time.Since((*at)[0]) - calm; !errors.Is(err, os.ErrDeadlineExceeded) || d < test.want-time.Millisecond || d > test.want+time.Millisecond {
@@ -98,7 +98,7 @@ func TestLateAnswers(t *testing.T) {
 				},
 				func() { dev.Write(answered) })
 			w := &wire{c: host, baud: 9600}
-			q := request{unit: 1, function: 3, words: 4}
+			q := request{station: 1, function: 3, words: 4}
 			first, err := w.askRTU(t.Context(), q, 100*time.Millisecond)
 			if err == nil && first[0] != 0x04 {
 				t.Errorf("after %v: first answer % X", after, first)
@@ -155,7 +155,7 @@ func TestTCPAnswersThatAreLate(t *testing.T) {
 			func() { dev.Write(of(2, 2)); dev.Write(of(3, 3)) },
 			func() { dev.Write(of(77, 4)) })
 		w := &wire{c: host}
-		q := request{unit: 1, function: 3, words: 4}
+		q := request{station: 1, function: 3, words: 4}
 		for i := range 2 {
 			if _, err := w.askTCP(t.Context(), q, 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatalf("request %d: %v", i+1, err)

@@ -160,8 +160,8 @@ func after(since time.Time, p counter.Pass) (part tally, divided bool) {
 	return tally{uint64(math.Round(share * float64(p.In))), uint64(math.Round(share * float64(p.Out)))}, true
 }
 
-// Correct takes a head count of the visitors, made by a person. A negative one,
-// or one of a day that is over, is none.
+// Correct takes a head count of the visitors, made by a person; all passes applied
+// so far are taken to be older. A negative one, or one of a day that is over, is none.
 func (e *Estimator) Correct(people int, at time.Time) {
 	if people < 0 || !e.enter(at) {
 		return

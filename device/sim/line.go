@@ -19,8 +19,9 @@ func lineTime(n, baud int) time.Duration {
 
 // sendPaced writes frame as a line of that rate would deliver it: at each wake-up
 // the bytes that are due, the last one no sooner than the whole line time after
-// start. It returns when the last byte was written.
+// start. It returns when the last byte was handed to the line.
 func sendPaced(ctx context.Context, w io.Writer, frame []byte, baud int, start time.Time) (time.Time, error) {
+	var at time.Time
 	const step = time.Millisecond // coarser than a byte at high rates: timers have no finer grain
 	for sent := 0; sent < len(frame); {
 		due := len(frame)
@@ -33,13 +34,14 @@ func sendPaced(ctx context.Context, w io.Writer, frame []byte, baud int, start t
 			}
 			continue
 		}
+		at = time.Now() // not behind the write: the host may be done before it returns
 		n, err := w.Write(frame[sent:due])
 		if err != nil {
 			return time.Time{}, err
 		}
 		sent += n
 	}
-	return time.Now(), nil
+	return at, nil
 }
 
 // pause waits for d or until ctx ends.

@@ -82,7 +82,10 @@ func TestPTYUnplugAndPlug(t *testing.T) {
 		}
 	}
 	steps(t, openHost(t, p), askFind, 0x80)
-	cancel()
+	if err := p.Unplug(); err != nil {
+		t.Fatal(err)
+	}
+	cancel() // with the cable out
 	if err := <-ended; err != context.Canceled {
 		t.Errorf("Serve ended with %v", err)
 	}

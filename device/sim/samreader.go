@@ -16,7 +16,8 @@ type ReaderOptions struct {
 	Baud  int           // bytes are paced at this rate; 0: as fast as it goes
 	Work  time.Duration // what the module needs for a read before its first byte
 
-	// Sent, if set, is called when the last byte of an answer was written.
+	// Sent, if set, is called after each answer; at is when its last byte was
+	// handed to the line.
 	Sent func(frame []byte, at time.Time)
 }
 

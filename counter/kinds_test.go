@@ -1,0 +1,96 @@
+package counter_test
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+
+	"github.com/hallagent/hallagent/counter"
+	"github.com/hallagent/hallagent/device"
+	"github.com/hallagent/hallagent/device/transcript"
+)
+
+// samples say how each kind must be set for its transcript, and what the
+// transcript holds. A new kind adds its own.
+var samples = map[string]struct {
+	settings counter.Settings
+	line     device.Address
+	in, out  uint64
+}{
+	"modbus": {
+		settings: &counter.Modbus{Station: 1, Map: counter.RegisterMap{
+			In:  &counter.Registers{Function: 3, Address: 0x44, Words: 2, Order: "low"},
+			Out: &counter.Registers{Function: 3, Address: 0x46, Words: 2, Order: "low"},
+		}},
+		line: serialLine,
+		in:   6, out: 1,
+	},
+}
+
+// Every kind brings a line of documentation, settings that are fresh each time, a
+// transcript that becomes passes, and a seed for the fuzzing of its answers.
+func TestKinds(t *testing.T) {
+	if err := counter.Kinds().Check(); err != nil {
+		t.Error(err)
+	}
+	if n := len(counter.Kinds()); n != len(samples) {
+		t.Errorf("%d kinds and %d samples", n, len(samples))
+	}
+	for _, k := range counter.Kinds() {
+		t.Run(k.Name, func(t *testing.T) {
+			if k.Settings() == nil || k.Settings() == k.Settings() {
+				t.Error("settings are shared")
+			}
+			if len(k.Settings().Check(serialLine)) == 0 {
+				t.Error("settings that nobody filled in are good")
+			}
+			seeds, err := filepath.Glob(filepath.Join("testdata", "fuzz", "*", k.Name))
+			if err != nil || len(seeds) == 0 {
+				t.Errorf("no fuzz seed, %v", err)
+			}
+			file, err := os.Open(filepath.Join("testdata", k.Name+".transcript"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			bursts, err := transcript.Parse(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, pace := range []bool{false, true} {
+				synctest.Test(t, func(t *testing.T) { playKind(t, k.Name, transcript.Player{Bursts: bursts, Pace: pace}) })
+			}
+		})
+	}
+}
+
+func playKind(t *testing.T, kind string, p transcript.Player) {
+	sample, ok := samples[kind]
+	if !ok {
+		t.Fatal("no sample")
+	}
+	var s store
+	b := newBus(t, sample.line, &s, counter.Config{ID: "c", Kind: kind, Door: "D1", Settings: sample.settings})
+	host, dev := net.Pipe()
+	played := make(chan error, 1)
+	go func() {
+		played <- p.Play(t.Context(), dev)
+		dev.Close()
+	}()
+	heard := 0
+	if err := b.Use(t.Context(), host, func() { heard++ }); err == nil {
+		t.Error("the line has ended, and Use has not noticed")
+	}
+	host.Close()
+	if err := <-played; err != nil {
+		t.Error(err)
+	}
+	if in, out := s.sum("D1"); in != sample.in || out != sample.out {
+		t.Errorf("%d in, %d out; want %d, %d", in, out, sample.in, sample.out)
+	}
+	if heard == 0 {
+		t.Error("nothing valid was heard")
+	}
+}
