@@ -57,7 +57,8 @@ type Options struct {
 	KeyFile      string
 	KeepAlive    time.Duration // 0 = 20 s
 
-	// Will, Birth and Farewell may be nil. session counts the connections from 1.
+	// Will, Birth and Farewell may be nil. session grows with each attempt to
+	// connect, from 1, so that a will is told from the birth that comes after it.
 	Will     func(session uint64) Message // published by the broker when the connection breaks
 	Birth    func(session uint64) Message // published first on each connection
 	Farewell func() Message               // published on a clean stop

@@ -166,9 +166,9 @@ func (c *Client) state(topic string) item {
 	if r == nil { // cleared and confirmed meanwhile: clearing again does no harm
 		return item{Message{Topic: topic, Retain: true}, func(error) {}}
 	}
-	version := r.version
-	return item{Message{topic, true, r.payload}, func(err error) {
-		if err != nil || len(r.payload) > 0 {
+	version, payload := r.version, r.payload
+	return item{Message{topic, true, payload}, func(err error) {
+		if err != nil || len(payload) > 0 {
 			return
 		}
 		c.mu.Lock()

@@ -212,7 +212,7 @@ func TestSalvagedEpochGoesFirst(t *testing.T) {
 	if s := o.Status(); s.Pending != 1 || s.Acknowledged != 0 || s.AcknowledgedCount != 3 {
 		t.Errorf("status %+v", s)
 	}
-	if err := o.Acknowledge(t.Context(), Position{old, 9}); !errors.Is(err, errNoRecord) {
+	if err := o.Acknowledge(t.Context(), Position{old, 9}); !errors.Is(err, ErrNoRecord) {
 		t.Errorf("an epoch that is over: %v", err)
 	}
 }

@@ -39,6 +39,10 @@ const MaxValue = 56 << 10
 // ErrUnavailable says that the store is not open; Status tells why.
 var ErrUnavailable = errors.New("outbox is not open")
 
+// ErrNoRecord says that a position was never given by this store, or that its
+// epoch is over.
+var ErrNoRecord = errors.New("no such record")
+
 // Options of an outbox.
 type Options struct {
 	Path     string                 // the bbolt file; its folder must exist
@@ -86,7 +90,7 @@ type Record struct {
 // Status is a snapshot of the store. While it is not open, the numbers are
 // those of when it last was.
 type Status struct {
-	Open  bool      `json:"open"`
+	Open  bool      `json:"open"`           // records are accepted
 	Since time.Time `json:"since"`          // of Open
 	Code  string    `json:"code,omitempty"` // stable cause while not open: full, readonly, permission, missing, locked, damaged, wrong_stream, io
 	Err   string    `json:"err,omitempty"`
@@ -116,7 +120,8 @@ type Outbox struct {
 	wake   chan struct{} // to the writer: something waits
 
 	queue   sync.Mutex
-	usable  bool   // the writer takes what is queued
+	usable  bool   // the writer takes tasks
+	taking  bool   // and batches
 	waiting *batch // what the next commit takes
 	tasks   []*task
 
@@ -191,7 +196,7 @@ func (o *Outbox) write(ctx context.Context, value []byte, marks []Mark) (Positio
 		e.marks = append(e.marks, Mark{m.Name, slices.Clone(m.Value)}) // the caller may go before the commit
 	}
 	o.queue.Lock()
-	if !o.usable {
+	if !o.taking {
 		o.queue.Unlock()
 		return Position{}, ErrUnavailable
 	}

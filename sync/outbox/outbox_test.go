@@ -146,7 +146,7 @@ func TestOrderAndAcknowledge(t *testing.T) {
 		t.Fatalf("%d records left, first %d", len(left), left[0].Seq)
 	}
 	for _, p := range []Position{{"000001-9f3a77c2", 51}, {"000002-00000000", 1}} {
-		if err := o.Acknowledge(t.Context(), p); !errors.Is(err, errNoRecord) {
+		if err := o.Acknowledge(t.Context(), p); !errors.Is(err, ErrNoRecord) {
 			t.Errorf("acknowledge %v: %v", p, err)
 		}
 	}

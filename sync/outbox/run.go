@@ -13,15 +13,19 @@ import (
 
 // Run opens the store and writes what is appended until ctx ends; then it writes
 // what still waits and closes. While the disk is unusable it tries again every
-// 5 s. It returns nil.
+// 5 s. After a write that failed it opens the store again at once for those who
+// read and acknowledge, since that is what makes room on a full disk, and lets
+// nobody append for 5 s. It returns nil.
 func (o *Outbox) Run(ctx context.Context) error {
 	var failure struct {
 		text   string
 		logged time.Time
 		count  int
 	}
+	held := false
 	for ctx.Err() == nil {
-		err := o.serve(ctx)
+		var err error
+		held, err = o.serve(ctx, held)
 		if err == nil {
 			break
 		}
@@ -32,6 +36,9 @@ func (o *Outbox) Run(ctx context.Context) error {
 			o.opts.Log.Error("outbox unusable", "stream", o.opts.Stream, "err", err, "hint", hint, "count", failure.count)
 			failure.text, failure.logged, failure.count = err.Error(), time.Now(), 0
 		}
+		if held {
+			continue
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(o.retry):
@@ -41,41 +48,42 @@ func (o *Outbox) Run(ctx context.Context) error {
 	return nil
 }
 
-// serve opens the store and writes until ctx ends or the store fails.
-func (o *Outbox) serve(ctx context.Context) (err error) {
+// serve opens the store and writes until ctx ends or the store fails; wrote
+// says that it failed after it was open. held keeps those who append out at
+// first.
+func (o *Outbox) serve(ctx context.Context, held bool) (wrote bool, err error) {
 	h, err := openFile(o.opts.Path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	w := &writer{o: o, h: h}
 	if w.state, err = load(h, o.opts); err != nil {
-		return errors.Join(err, h.close())
+		return false, errors.Join(err, h.close())
 	}
 	for more := true; more; {
 		if more, err = w.commit(nil); err != nil {
-			return errors.Join(err, h.close())
+			return false, errors.Join(err, h.close())
 		}
 	}
 	o.mu.Lock()
 	o.handle = h
 	o.mu.Unlock()
 	o.queue.Lock()
-	o.usable = true
+	o.usable, o.taking = true, !held
 	o.queue.Unlock()
-	o.report(true, w.tell)
-	o.opts.Log.Info("outbox open", "stream", o.opts.Stream, "epoch", w.state.Epoch, "seq", w.state.Last, "pending", w.state.Pending)
-	select {
-	case <-o.opened:
-	default:
-		close(o.opened)
+	var release <-chan time.Time
+	if held {
+		release = time.After(o.retry)
+	} else {
+		w.release()
 	}
 	o.notify()
 
-	err = w.loop(ctx)
+	err = w.loop(ctx, release)
 
 	// Who comes now is refused; who waited is answered.
 	o.queue.Lock()
-	o.usable = false
+	o.usable, o.taking = false, false
 	b := o.take()
 	w.tasks = append(w.tasks, o.tasks...)
 	o.tasks = nil
@@ -99,7 +107,7 @@ func (o *Outbox) serve(ctx context.Context) (err error) {
 	o.mu.Lock()
 	o.handle = nil
 	o.mu.Unlock()
-	return errors.Join(err, h.close())
+	return err != nil, errors.Join(err, h.close())
 }
 
 // take gives the waiting batch, nil if nobody waits. The caller holds queue.
@@ -121,7 +129,25 @@ type writer struct {
 	tasks []*task // taken from the queue, not yet through
 }
 
-func (w *writer) loop(ctx context.Context) error {
+// release lets in who appends.
+func (w *writer) release() {
+	o := w.o
+	o.queue.Lock()
+	o.taking = true
+	o.queue.Unlock()
+	o.report(true, func(s *Status) {
+		w.tell(s)
+		s.Code, s.Err, s.Hint = "", "", ""
+	})
+	o.opts.Log.Info("outbox open", "stream", o.opts.Stream, "epoch", w.state.Epoch, "seq", w.state.Last, "pending", w.state.Pending)
+	select {
+	case <-o.opened:
+	default:
+		close(o.opened)
+	}
+}
+
+func (w *writer) loop(ctx context.Context, release <-chan time.Time) error {
 	o := w.o
 	more := false
 	for {
@@ -136,6 +162,10 @@ func (w *writer) loop(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case <-o.wake:
+				continue
+			case <-release:
+				release = nil
+				w.release()
 				continue
 			}
 		}
@@ -182,7 +212,7 @@ func (w *writer) commit(b *batch) (more bool, err error) {
 	dropped := !maps.Equal(next.Dropped, w.state.Dropped)
 	news := next.Last > w.state.Last || dropped
 	w.state = next
-	w.o.report(true, func(s *Status) {
+	w.o.note(func(s *Status) {
 		w.tell(s)
 		s.FileBytes = fileBytes
 		s.Commits++
@@ -216,7 +246,7 @@ func (w *writer) work(tx *bolt.Tx, s *state) (done int, err error) {
 		}
 		through, err := s.acknowledge(tx, t.position)
 		switch {
-		case errors.Is(err, errNoRecord):
+		case errors.Is(err, ErrNoRecord):
 			t.err = err
 		case err != nil || !through:
 			return done, err
@@ -232,16 +262,21 @@ func (w *writer) tell(s *Status) {
 	s.Epoch, s.First, s.Last, s.Acknowledged = st.Epoch, st.Acknowledged+1, st.Last, st.Acknowledged
 	s.Accepted, s.AcknowledgedCount = st.Accepted, st.AckedCount
 	s.Pending, s.PendingBytes, s.Gaps, s.Dropped = st.Pending, st.PendingBytes, st.Gaps, st.Dropped
-	s.Code, s.Err, s.Hint = "", "", ""
 }
 
-// report changes the status.
+// report changes the status, and whether it is open.
 func (o *Outbox) report(open bool, f func(*Status)) {
+	o.note(func(s *Status) {
+		if s.Open != open {
+			s.Open, s.Since = open, time.Now()
+		}
+		f(s)
+	})
+}
+
+func (o *Outbox) note(f func(*Status)) {
 	o.seen.Lock()
 	defer o.seen.Unlock()
-	if s := &o.status; s.Open != open {
-		s.Open, s.Since = open, time.Now()
-	}
 	f(&o.status)
 }
 

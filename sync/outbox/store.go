@@ -26,7 +26,6 @@ var (
 var (
 	errWrongStream = errors.New("file of another stream")
 	errBadState    = errors.New("state does not decode")
-	errNoRecord    = errors.New("no such record")
 )
 
 // perTransaction bounds the records that one transaction deletes, so that a
@@ -198,7 +197,7 @@ func (s *state) shedEpoch(bucket *bolt.Bucket, epoch string, over func() bool, b
 func (s *state) acknowledge(tx *bolt.Tx, p Position) (through bool, err error) {
 	bucket := tx.Bucket(epochBucket(p.Epoch))
 	if bucket == nil || p.Epoch == s.Epoch && p.Seq > s.Last {
-		return false, fmt.Errorf("acknowledge %s/%d: %w", p.Epoch, p.Seq, errNoRecord)
+		return false, fmt.Errorf("acknowledge %s/%d: %w", p.Epoch, p.Seq, ErrNoRecord)
 	}
 	gone := make([]uint64, 0, 64)
 	c := bucket.Cursor()

@@ -82,6 +82,10 @@ func (u *Uplink) acknowledge(ctx context.Context) {
 		for _, epoch := range slices.Sorted(maps.Keys(targets)) {
 			before := u.opts.Outbox.Status().AcknowledgedCount
 			err := u.opts.Outbox.Acknowledge(ctx, outbox.Position{Epoch: epoch, Seq: targets[epoch]})
+			if errors.Is(err, outbox.ErrNoRecord) { // the store was replaced: nothing of that is left
+				u.opts.Log.Warn("acknowledgement without a record", "stream", u.opts.Topic, "epoch", epoch, "seq", targets[epoch], "err", err)
+				continue
+			}
 			if err != nil {
 				u.failed("acknowledge", err)
 				u.target(outbox.Position{Epoch: epoch, Seq: targets[epoch]})
@@ -123,6 +127,11 @@ func (u *Uplink) failed(what string, err error) {
 	if news {
 		u.opts.Log.Warn("uplink stands still", "stream", u.opts.Topic, "err", err)
 	}
+}
+
+// recovered ends what failed began.
+func (u *Uplink) recovered() {
+	u.report(func(s *Status) { s.Err = "" })
 }
 
 // result is what became of a message; of which session, since late ones of a

@@ -125,6 +125,7 @@ func (s *session) send() (wait time.Duration, err error) {
 				s.u.failed("read", err)
 				return pause, nil
 			}
+			s.u.recovered()
 			if len(s.records) == 0 {
 				return 0, nil
 			}
