@@ -226,22 +226,6 @@ func (b *Broker) end(signal syscall.Signal) {
 	<-exited
 }
 
-// Pause stops the broker's process without ending it: connections stay open and
-// nothing answers. Resume lets it go on.
-func (b *Broker) Pause() { b.signal(syscall.SIGSTOP) }
-
-// Resume ends a Pause.
-func (b *Broker) Resume() { b.signal(syscall.SIGCONT) }
-
-func (b *Broker) signal(signal syscall.Signal) {
-	b.t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.process.Process.Signal(signal); err != nil {
-		b.t.Error(err)
-	}
-}
-
 // Restart starts the broker again on its port, after Kill, Stop, or by itself.
 func (b *Broker) Restart() {
 	b.t.Helper()
