@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/hallagent/hallagent/cmd/hallagent/internal/agent"
 	"github.com/hallagent/hallagent/cmd/hallagent/internal/config"
@@ -23,10 +22,6 @@ func (r runCommand) Run(ctx context.Context, c *commands, s streams) error {
 	cfg, err := load(c.Config, s)
 	if err != nil {
 		return err
-	}
-	if err := os.MkdirAll(cfg.Data, 0o750); err != nil {
-		// The agent serves its pages without a disk, and says there what is wrong.
-		fmt.Fprintln(s.err, "hallagent: make data directory:", err)
 	}
 	a, err := agent.New(cfg, version, r.logger(s))
 	if err != nil {

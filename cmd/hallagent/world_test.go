@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -68,8 +69,9 @@ func need(t testing.TB, programs ...string) {
 type world struct {
 	t       testing.TB
 	dir     string
-	url     string // of the agent's pages
-	broker  string // mqtt:// of the broker
+	url     string   // of the agent's pages
+	broker  string   // mqtt:// of the broker
+	listen  []string // further addresses of its pages
 	lines   []string
 	readers []string
 	doors   []string
@@ -194,9 +196,9 @@ func (w *world) configure(broker string) {
 	w.t.Helper()
 	list := func(items []string) string { return "[" + strings.Join(items, ", ") + "]" }
 	text := fmt.Sprintf("hall: {area: %q, id: %s, name: 样例大厅, capacity: 100, hours: \"08:30-17:00\"}\ndata: %s\n"+
-		"lines: %s\nreaders: %s\ndoors: %s\ncounters: %s\nbroker: {url: %q%s}\nlan: {listen: [%q]}\n%s\n",
+		"lines: %s\nreaders: %s\ndoors: %s\ncounters: %s\nbroker: {url: %q%s}\nlan: {listen: %s}\n%s\n",
 		hall.Area, hall.ID, w.data(), list(w.lines), list(w.readers), list(w.doors), list(w.counter),
-		w.broker, broker, strings.TrimPrefix(w.url, "http://"), w.extra)
+		w.broker, broker, list(append([]string{strconv.Quote(strings.TrimPrefix(w.url, "http://"))}, w.listen...)), w.extra)
 	if err := os.WriteFile(w.file(), []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}

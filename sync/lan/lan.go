@@ -17,10 +17,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hallagent/hallagent/sync/wire"
@@ -57,6 +59,7 @@ type Listener struct {
 	Address string    `json:"address"`
 	State   string    `json:"state"` // "online", "waiting"
 	Since   time.Time `json:"since"`
+	Code    string    `json:"code,omitempty"` // busy, permission, no_address, io
 	Err     string    `json:"err,omitempty"`
 	Hint    string    `json:"hint,omitempty"`
 }
@@ -94,13 +97,13 @@ func (s *Server) serve(ctx context.Context, i int) {
 		var lc net.ListenConfig
 		l, err := lc.Listen(ctx, "tcp", address)
 		if err == nil {
-			s.note(i, "online", "", "")
+			s.note(i, "online", nil)
 			err = s.accept(ctx, l)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		s.note(i, "waiting", err.Error(), "another process may hold the port: change lan.listen or stop it")
+		s.note(i, "waiting", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(relisten):
@@ -139,19 +142,44 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 }
 
 // note keeps the state of a listener and logs its changes.
-func (s *Server) note(i int, state, err, hint string) {
+func (s *Server) note(i int, state string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := &s.listeners[i]
-	if l.State != state || l.Err != err {
+	code, hint, text := listenCause(err), listenHints[listenCause(err)], ""
+	if err != nil {
+		text = err.Error()
+	}
+	if l.State != state || l.Err != text {
 		l.Since = time.Now()
-		if err != "" {
-			s.opt.Log.Warn("cannot listen", "address", l.Address, "err", err)
+		if err != nil {
+			s.opt.Log.Warn("cannot listen", "address", l.Address, "code", code, "err", err, "hint", hint)
 		} else {
 			s.opt.Log.Info("listening", "address", l.Address)
 		}
 	}
-	l.State, l.Err, l.Hint = state, err, hint
+	l.State, l.Code, l.Err, l.Hint = state, code, text, hint
+}
+
+// listenCause gives the stable code of what keeps an address from being served.
+func listenCause(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "busy"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "no_address"
+	case errors.Is(err, fs.ErrPermission):
+		return "permission"
+	}
+	return "io"
+}
+
+var listenHints = map[string]string{
+	"busy":       "another process holds the port: stop it, or change lan.listen",
+	"no_address": "this machine does not have the address: correct lan.listen, or bring the network up",
+	"permission": "the service's user may not open a port below 1024: change lan.listen",
 }
 
 // Listeners gives the state of every address.

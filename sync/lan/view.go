@@ -81,6 +81,7 @@ type Broker struct {
 type Stream struct {
 	Name    string `json:"name"`
 	Open    bool   `json:"open"` // its store can be written
+	Code    string `json:"code,omitempty"`
 	Err     string `json:"err,omitempty"`
 	Hint    string `json:"hint,omitempty"`
 	Epoch   string `json:"epoch"`

@@ -131,7 +131,7 @@ func cause(err error) (code, hint string) {
 		return "readonly", "The file system is mounted read-only, often after disk errors: check the kernel's log and the disk."
 	case errors.Is(err, fs.ErrPermission):
 		return "permission", "The service's user may not write here: check the owner of the data folder."
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return "missing", "The data folder does not exist: create it or correct the configuration."
 	case errors.Is(err, errPanic), errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum),
 		errors.Is(err, berrors.ErrVersionMismatch), errors.Is(err, errBadState):

@@ -88,7 +88,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Agent, error) {
 	}
 	a.visits = outbox.New(outbox.Options{
 		Path: filepath.Join(cfg.Data, visits+".db"), Stream: visits,
-		MaxSize: int64(cfg.Visits.MaxSize), NewEpoch: a.boot.epoch, Log: log.With("stream", visits),
+		MaxSize: int64(cfg.Visits.MaxSize), NewEpoch: a.boot.epoch, Log: log,
 	})
 	a.passes = &passes{
 		hall: a.hall, outbox: a.visits, clock: a.clock, changed: make(chan struct{}, 1),
@@ -280,8 +280,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, l := range a.lines {
 		top = append(top, part{"line " + l.id, l.link.Run})
 	}
+	if err := a.makeFolder(); err != nil {
+		a.log.Error("cannot make the data folder", "err", err)
+	}
 	return climb(ctx,
-		floor{parts: []part{{"outbox", a.visits.Run}}},
+		floor{parts: []part{{"folder", a.folder}, {"outbox", a.visits.Run}}},
 		floor{parts: []part{{"mqtt", a.mqtt.Run}}},
 		floor{parts: []part{{"uplink", a.uplink.Run}}, leave: a.flush},
 		floor{parts: top},

@@ -40,7 +40,7 @@ func (a *Agent) view() lan.Hall {
 	m := a.mqtt.Status()
 	h.Broker = lan.Broker{URL: a.cfg.Broker.URL, State: string(m.State), Since: m.Since, Code: m.Code, Err: m.Err, Hint: m.Hint}
 	s := a.visits.Status()
-	stream := lan.Stream{Name: visits, Open: s.Open, Err: s.Err, Hint: s.Hint, Epoch: s.Epoch, Last: s.Last, Pending: s.Pending}
+	stream := lan.Stream{Name: visits, Open: s.Open, Code: s.Code, Err: s.Err, Hint: s.Hint, Epoch: s.Epoch, Last: s.Last, Pending: s.Pending}
 	for _, n := range s.Dropped {
 		stream.Dropped += n
 	}

@@ -89,7 +89,7 @@ func (c collector) hall(e emitter, h lan.Hall) {
 		e.gauge("hallagent_device_state", state, 1, "device", k.ID, "kind", k.Kind, "state", string(k.State), "code", k.Code)
 	}
 	for _, l := range h.Addresses {
-		e.gauge("hallagent_listener_up", "1 while the HTTP address is served.", boolean(l.State == "online"), "address", l.Address)
+		e.gauge("hallagent_listener_up", "1 while the HTTP address is served.", boolean(l.State == "online"), "address", l.Address, "code", l.Code)
 	}
 }
 
