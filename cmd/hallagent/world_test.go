@@ -78,6 +78,7 @@ type world struct {
 	counter []string
 	extra   string // further configuration, in YAML
 	poll    time.Duration
+	flags   []string // of run
 
 	mu      sync.Mutex
 	process *exec.Cmd
@@ -211,7 +212,7 @@ func (w *world) start() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cmd := exec.Command(path, "run", "--config", w.file())
+	cmd := exec.Command(path, append([]string{"run", "--config", w.file()}, w.flags...)...)
 	cmd.Stderr = &lockedWriter{w}
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
@@ -277,17 +278,25 @@ func (w *world) running() bool {
 // hallagent runs another command of the program.
 func (w *world) hallagent(args ...string) (out string, code int) {
 	w.t.Helper()
+	out, _, code = command(w.t, append(args, "--config", w.file())...)
+	return out, code
+}
+
+// command runs the program to its end.
+func command(t testing.TB, args ...string) (out, errs string, code int) {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
-		w.t.Fatal(err)
+		t.Fatal(err)
 	}
-	cmd := exec.Command(path, append(args, "--config", w.file())...)
-	text, err := cmd.Output()
+	var stdout, stderr strings.Builder
+	cmd := exec.Command(path, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		w.t.Fatal(err)
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
 	}
-	return string(text), cmd.ProcessState.ExitCode()
+	return stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()
 }
 
 func get(url string) ([]byte, error) {

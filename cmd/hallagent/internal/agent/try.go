@@ -50,22 +50,36 @@ func tryBroker(ctx context.Context, cfg config.Config) Tried {
 		PasswordFile: b.PasswordFile, CAFile: b.CAFile, CertFile: b.CertFile, KeyFile: b.KeyFile,
 		Log: slog.New(slog.DiscardHandler),
 	})
-	return Tried{What: "broker " + b.URL, Err: once(ctx, client), Hint: client.Status().Hint}
+	t := Tried{What: "broker " + b.URL}
+	t.Hint, t.Err = once(ctx, client)
+	return t
 }
 
-// once runs a client until its first connection stands or the time is over.
-func once(ctx context.Context, client *mqtt.Client) error {
+// once runs a client until its first attempt to connect has an outcome, or the
+// time is over.
+func once(ctx context.Context, client *mqtt.Client) (hint string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
-	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- client.Run(ctx) }()
-	_, err := client.Session(ctx)
-	if s := client.Status(); err != nil && s.Err != "" {
-		err = statusError(s.Err)
+	defer func() {
+		cancel()
+		<-ended
+	}()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		switch s := client.Status(); {
+		case s.State == mqtt.Connected:
+			return "", nil
+		case s.Err != "":
+			return s.Hint, statusError(s.Err)
+		}
+		select {
+		case <-ctx.Done():
+			return "the broker does not answer: check broker.url, the network and the firewall", ctx.Err()
+		case <-tick.C:
+		}
 	}
-	cancel()
-	<-ended
-	return err
 }
 
 // statusError is the cause that a snapshot holds as text.

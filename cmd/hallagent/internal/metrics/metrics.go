@@ -108,15 +108,15 @@ func (c collector) counters(e emitter) {
 	for _, s := range c.Counters() {
 		const total = "Total as the device shows it; it falls when the device is reset."
 		if !s.LastReading.IsZero() {
-			e.gauge("hallagent_counter_reading", total, float64(s.In), "device", s.ID, "door", s.Door, "direction", "in")
-			e.gauge("hallagent_counter_reading", total, float64(s.Out), "device", s.ID, "door", s.Door, "direction", "out")
-			e.gauge("hallagent_counter_last_reading_timestamp_seconds", "Time of the newest reading.", seconds(s.LastReading), "device", s.ID)
+			e.gauge("hallagent_device_reading", total, float64(s.In), "device", s.ID, "door", s.Door, "direction", "in")
+			e.gauge("hallagent_device_reading", total, float64(s.Out), "device", s.ID, "door", s.Door, "direction", "out")
+			e.gauge("hallagent_device_last_reading_timestamp_seconds", "Time of the newest reading.", seconds(s.LastReading), "device", s.ID)
 		}
-		e.count("hallagent_counter_errors_total", "Readings that did not come.", s.Errors, "device", s.ID)
+		e.count("hallagent_device_reading_errors_total", "Readings that did not come.", s.Errors, "device", s.ID)
 		const leaps = "Leaps of a total, by what they were taken for."
-		e.count("hallagent_counter_leaps_total", leaps, s.Resets, "device", s.ID, "reason", "reset")
-		e.count("hallagent_counter_leaps_total", leaps, s.Rollovers, "device", s.ID, "reason", "rollover")
-		e.count("hallagent_counter_leaps_total", leaps, s.Rebases, "device", s.ID, "reason", "rebased")
+		e.count("hallagent_device_leaps_total", leaps, s.Resets, "device", s.ID, "reason", "reset")
+		e.count("hallagent_device_leaps_total", leaps, s.Rollovers, "device", s.ID, "reason", "rollover")
+		e.count("hallagent_device_leaps_total", leaps, s.Rebases, "device", s.ID, "reason", "rebased")
 	}
 }
 
