@@ -35,7 +35,7 @@ function state(name, code, detail) {
   span.className = "state" + (good ? "" : name === "disabled" || name === "unknown" ? " off" : " bad");
   span.textContent = t().states[name] || name;
   td.append(span);
-  const note = good ? detail : t().code[code] || detail || code;
+  const note = t().code[code] || detail || code;
   if (note) {
     const small = document.createElement("small");
     small.textContent = note;
@@ -86,11 +86,11 @@ function showHall() {
   $("about").textContent = t().about(h.version, t().clock[h.clock] || h.clock);
   rows("readers", h.readers.map((r) => [cell(r.window), cell(r.id), cell(r.scans, "number"), state(r.state, r.code, r.err)]));
   rows("devices", [
-    ...h.lines.map((l) => [cell(l.id), cell(l.url), state(l.state, l.code, l.err)]),
+    ...h.lines.map((l) => [cell(l.id), cell(l.url.split("?")[0], "address"), state(l.state, l.code, l.err)]),
     ...h.counters.map((c) => [cell(c.id), cell(c.door), state(c.state, c.code, c.err)]),
-    [cell(t().broker), cell(h.broker.url), state(h.broker.state, h.broker.code, h.broker.err)],
-    ...h.streams.map((s) => [cell(t().visits), cell(s.epoch), state(s.open ? "online" : "store", "", s.open ? (s.pending ? t().backlog(s.pending) : t().noBacklog) : s.err)]),
-    ...h.listen.map((l) => [cell(t().listen), cell(l.address), state(l.state, "busy", l.err)]),
+    [cell(t().broker), cell(h.broker.url, "address"), state(h.broker.state, h.broker.code, h.broker.err)],
+    ...h.streams.map((s) => [cell(t().visits), cell(s.epoch, "address"), state(s.open ? "online" : "store", s.code, s.open ? (s.pending ? t().backlog(s.pending) : t().noBacklog) : s.err)]),
+    ...h.listen.map((l) => [cell(t().listen), cell(l.address, "address"), state(l.state, l.code, l.err)]),
   ]);
 }
 

@@ -18,8 +18,13 @@ export const texts = {
     states: { online: "正常", offline: "未连接", waiting: "未连接", wedged: "无应答", disabled: "已停用", connected: "已连接", store: "无法写入", silent: "无读数", unknown: "尚无读数" },
     code: {
       missing: "端口不存在：请检查线缆是否插好", permission: "没有端口权限", busy: "端口被其他程序占用", refused: "对方拒绝连接", unreachable: "网络不通",
-      timeout: "连接超时", unplugged: "线缆已拔出", silent: "设备不应答：请检查电源、波特率和站号", closed: "对方断开了连接", io: "线路读写出错",
-      bad_credentials: "消息服务器拒绝了用户名或密码", tls: "加密连接失败：请检查证书", subscribe_refused: "消息服务器拒绝了订阅", unauthorised: "读卡模块未授权",
+      timeout: "连接超时", unplugged: "线缆已拔出", silent: "设备不应答：请检查电源、波特率和站号", closed: "对方断开了连接",
+      not_serial: "这不是串口：请检查配置", garbled: "设备的应答有误：请检查接线和波特率", exception: "设备拒绝了请求：请检查寄存器地址", line: "线路不通",
+      mark: "存档读不出，暂不计数", unstored: "客流记录暂时写不进磁盘", io: "读写出错",
+      full: "磁盘已满：请清理空间", readonly: "磁盘只读：请检查磁盘", locked: "存储被其他程序占用", damaged: "存储文件已损坏：请先备份再移走", wrong_stream: "存储文件属于其他数据流",
+      unavailable: "消息服务器暂不提供服务", client_id: "消息服务器拒绝了客户端标识", protocol: "对方不是 MQTT 服务器：请检查地址和端口",
+      url: "地址写错：请检查配置", file: "密码或证书文件读不出", lost: "连接中断", no_address: "本机没有这个地址：请检查配置",
+      bad_credentials: "消息服务器拒绝了用户名或密码", tls: "加密连接失败：请检查证书", subscribe_refused: "消息服务器拒绝了订阅", sam_not_authorised: "读卡器安全模块未授权：请联系技术人员", sam_self_test_failed: "读卡器安全模块自检失败：请联系技术人员",
     },
   },
   en: {
@@ -40,8 +45,13 @@ export const texts = {
     states: { online: "Working", offline: "Not connected", waiting: "Not connected", wedged: "Not answering", disabled: "Disabled", connected: "Connected", store: "Cannot write", silent: "No reading", unknown: "No reading yet" },
     code: {
       missing: "The port is not there: check the cable", permission: "No permission for the port", busy: "Another program holds the port", refused: "The other side refuses the connection", unreachable: "The network does not reach it",
-      timeout: "The connection timed out", unplugged: "The cable was pulled", silent: "The device does not answer: check power, baud rate and station", closed: "The other side closed the connection", io: "Reading or writing the line went wrong",
-      bad_credentials: "The broker refused the user or password", tls: "Encryption did not work: check the certificate", subscribe_refused: "The broker refused a subscription", unauthorised: "The reader's module is not authorised",
+      timeout: "The connection timed out", unplugged: "The cable was pulled", silent: "The device does not answer: check power, baud rate and station", closed: "The other side closed the connection",
+      not_serial: "This is no serial port: check the configuration", garbled: "The device answers wrongly: check wiring and baud rate", exception: "The device refuses the request: check the register addresses", line: "The line is not open",
+      mark: "Its stored totals cannot be read; not counting", unstored: "Passes cannot be stored for now", io: "Reading or writing went wrong",
+      full: "The disk is full: free space", readonly: "The disk is read-only: check it", locked: "Another program has the store open", damaged: "The store is damaged: keep a copy, then move it away", wrong_stream: "The store belongs to another stream",
+      unavailable: "The broker does not serve now", client_id: "The broker refused the client id", protocol: "This is no MQTT broker: check host and port",
+      url: "The address is wrong: check the configuration", file: "The password or certificate file cannot be read", lost: "The connection broke", no_address: "This machine does not have the address: check the configuration",
+      bad_credentials: "The broker refused the user or password", tls: "Encryption did not work: check the certificate", subscribe_refused: "The broker refused a subscription", sam_not_authorised: "The reader's security module is not authorised: call support", sam_self_test_failed: "The reader's security module failed its self-test: call support",
     },
   },
 };
