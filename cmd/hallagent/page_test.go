@@ -105,7 +105,7 @@ func (b *browser) until(limit time.Duration, condition string) {
 // ask evaluates JavaScript.
 func ask[T any](b *browser, expression string) T {
 	b.t.Helper()
-	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression))
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
 		b.t.Fatalf("%s: %v", expression, err)
 	}
@@ -122,6 +122,7 @@ func TestPage(t *testing.T) {
 	w.addReader("06", sim.ReaderOptions{})
 	gate := w.addCounter("D1", true)
 	w.addCounter("D2", true)
+	w.extra = "occupancy: {scale: 1.0}"
 	w.configure("")
 	w.start()
 	w.ready()
@@ -134,6 +135,10 @@ func TestPage(t *testing.T) {
 	}
 	b.until(5*time.Second, `document.getElementById("people").textContent === "0"`)
 	b.until(5*time.Second, `document.querySelectorAll(".state.bad").length === 0`)
+
+	if odd := ask[[]string](b, untranslated); len(odd) > 0 {
+		t.Errorf("in one language only: %q", odd)
+	}
 
 	worst := time.Duration(0)
 	for i := 1; i <= 8; i++ {
@@ -188,6 +193,14 @@ func TestPage(t *testing.T) {
 	b.look("offline")
 }
 
+// untranslated lists what the texts have in one language only.
+const untranslated = `(async () => {
+  const { texts } = await import("/page/texts.js");
+  const keys = (o, path) => Object.entries(o).flatMap(([k, v]) => typeof v === "object" ? keys(v, path + k + ".") : [path + k]);
+  const all = Object.values(texts).map((o) => keys(o, ""));
+  return all.flatMap((one) => one.filter((k) => !all.every((other) => other.includes(k))));
+})()`
+
 // flaws finds text that is cut off, that stands beyond the screen, that is too
 // pale (WCAG 2.2, 1.4.3), that is missing, or not in the page's language.
 const flaws = `(() => {
@@ -207,6 +220,7 @@ const flaws = `(() => {
     if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== "inline") found.push("cut off: " + text);
     const han = /\p{Script=Han}/u.test(text), ours = e.id !== "name" && e.id !== "language";
     if (document.documentElement.lang === "en" && han && ours) found.push("not English: " + text);
+    if (document.documentElement.lang !== "en" && /[a-z]+ [a-z]+ [a-z]+/i.test(text)) found.push("not Chinese: " + text);
   }
   for (const e of document.querySelectorAll(".scroll")) {
     if (e.scrollWidth > e.clientWidth + 1) found.push("to be scrolled sideways: " + e.innerText.slice(0, 40));
@@ -214,7 +228,7 @@ const flaws = `(() => {
   for (const e of document.querySelectorAll(".state")) {
     if (document.documentElement.lang !== "en" && !/\p{Script=Han}/u.test(e.textContent)) found.push("not Chinese: " + e.textContent);
   }
-  for (const e of document.querySelectorAll(".state.bad + small")) {
+  for (const e of document.querySelectorAll(".state + small")) {
     if (document.documentElement.lang !== "en" && !/\p{Script=Han}/u.test(e.textContent)) found.push("not Chinese: " + e.textContent);
   }
   return found;

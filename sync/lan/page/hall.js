@@ -5,13 +5,14 @@ const life = 90_000; // a number that was not renewed for this long is out of da
 
 let language = localStorage.getItem("language") || (navigator.language.startsWith("zh") ? "zh-CN" : "en");
 let hall = null, occupancy = null, heard = 0, lost = false;
+let ahead = 0; // of the gateway's clock, in ms: a phone may be wrong by minutes
 
 const t = () => texts[language];
 const clockTime = (iso) => new Date(iso).toLocaleTimeString(language, { hour12: false });
 
 function ago(iso) {
   if (!iso) return t().never;
-  const s = Math.max(0, Math.round((Date.now() - new Date(iso)) / 1000));
+  const s = Math.max(0, Math.round((Date.now() - ahead - new Date(iso)) / 1000));
   return s < 100 ? t().seconds(s) : t().minutes(Math.round(s / 60));
 }
 
@@ -52,6 +53,13 @@ function rows(id, list) {
   }));
 }
 
+// lastOf is the newest reading of a door. The estimate is sent when it moves; the
+// counters are heard all the time.
+function lastOf(door) {
+  const heard = (hall?.counters || []).filter((c) => c.door === door.door && c.last).map((c) => c.last);
+  return [door.last, ...heard].filter(Boolean).sort((a, b) => new Date(a) - new Date(b)).pop();
+}
+
 function showOccupancy() {
   if (!occupancy) return;
   const o = occupancy, stale = Date.now() - heard > life;
@@ -72,7 +80,7 @@ function showOccupancy() {
   const why = o.reason ? t().reason[o.reason] || o.reason : "";
   $("trust").textContent = [t().trust[o.trust], why, t().updated(clockTime(heard))].filter(Boolean).join(" · ");
   $("day").textContent = t().day(o.in, o.out, o.day);
-  rows("doors", o.doors.map((d) => [cell(d.door), cell(d.in, "number"), cell(d.out, "number"), cell(ago(d.last)), state(d.state)]));
+  rows("doors", o.doors.map((d) => [cell(d.door), cell(d.in, "number"), cell(d.out, "number"), cell(ago(lastOf(d))), state(d.state)]));
 }
 
 function showHall() {
@@ -113,6 +121,7 @@ async function refresh() {
   try {
     const answer = await fetch("/v1/hall");
     hall = await answer.json();
+    ahead = Date.now() - new Date(hall.now);
     lost = false;
   } catch {
     lost = true;
