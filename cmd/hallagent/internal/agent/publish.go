@@ -69,7 +69,7 @@ func (a *Agent) tellOnce(last *told, now time.Time) {
 	for _, c := range h.Counters {
 		a.tellDevice(last, renew, c.ID, wire.Device{State: c.State, Since: c.Since, Code: c.Code, Kind: c.Kind, Door: c.Door})
 	}
-	if s := a.status(h, a.mqtt.Status().Connects); renew || s.Session != last.status.Session || s.State != last.status.State || !slices.Equal(s.Reasons, last.status.Reasons) {
+	if s := a.status(h, a.connection.Load()); renew || s.Session != last.status.Session || s.State != last.status.State || !slices.Equal(s.Reasons, last.status.Reasons) {
 		last.status = s
 		a.retain(a.hall.Status(), "agent", wire.TypeStatus, s)
 	}
@@ -119,7 +119,7 @@ func (a *Agent) status(h lan.Hall, connection uint64) wire.Status {
 }
 
 func (a *Agent) retain(topic, about, typ string, data any) {
-	payload, err := wire.State(a.hall, about, typ, a.session(a.mqtt.Status().Connects), time.Now(), data)
+	payload, err := wire.State(a.hall, about, typ, a.session(a.connection.Load()), time.Now(), data)
 	if err != nil {
 		a.log.Error("cannot encode a state", "topic", topic, "err", err)
 		return
