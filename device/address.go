@@ -67,13 +67,17 @@ func ParseAddress(raw string) (Address, error) {
 	return Address{}, fmt.Errorf("url: unknown scheme %q; known: %s, %s", u.Scheme, SchemeSerial, SchemeTCP)
 }
 
+// serialDefaults are those of the readers: 115200 8N1, both lines raised as
+// supply.
+var serialDefaults = Address{
+	Scheme: SchemeSerial, Baud: 115200, DataBits: 8, Parity: "none", StopBits: "1", DTR: true, RTS: true,
+}
+
 var comPort = regexp.MustCompile(`^COM[1-9][0-9]{0,2}$`)
 
 func parseSerial(u *url.URL, query url.Values) (Address, error) {
-	a := Address{
-		Scheme: SchemeSerial, Path: u.Path,
-		Baud: 115200, DataBits: 8, Parity: "none", StopBits: "1", DTR: true, RTS: true,
-	}
+	a := serialDefaults
+	a.Path = u.Path
 	switch {
 	case u.Host == "" && len(u.Path) > 1 && !strings.ContainsRune(u.Path, 0):
 	case u.Path == "" && comPort.MatchString(u.Host):
@@ -171,21 +175,30 @@ func setSwitch(to *bool, value string) error {
 	return nil
 }
 
-// String writes the address in full; ParseAddress reads it back the same.
+// String writes the address without the options that have their defaults;
+// ParseAddress reads it back the same.
 func (a Address) String() string {
 	if a.Scheme == SchemeTCP {
 		return SchemeTCP + "://" + a.Host
 	}
-	u := url.URL{Scheme: a.Scheme, Path: a.Path}
-	if comPort.MatchString(a.Path) {
-		u.Host, u.Path = a.Path, ""
+	u := url.URL{Path: a.Path}
+	s := a.Scheme + "://" + u.EscapedPath()
+	d := serialDefaults
+	sep := "?"
+	for _, o := range []struct{ key, value, normal string }{
+		{"baud", strconv.Itoa(a.Baud), ""}, // always: it is what goes wrong
+		{"parity", a.Parity, d.Parity},
+		{"data", strconv.Itoa(a.DataBits), strconv.Itoa(d.DataBits)},
+		{"stop", a.StopBits, d.StopBits},
+		{"dtr", onOff(a.DTR), onOff(d.DTR)},
+		{"rts", onOff(a.RTS), onOff(d.RTS)},
+	} {
+		if o.value != o.normal {
+			s += sep + o.key + "=" + o.value
+			sep = "&"
+		}
 	}
-	u.RawQuery = fmt.Sprintf("baud=%d&parity=%s&data=%d&stop=%s&dtr=%s&rts=%s",
-		a.Baud, a.Parity, a.DataBits, a.StopBits, onOff(a.DTR), onOff(a.RTS))
-	if u.Host == "" {
-		return a.Scheme + "://" + u.EscapedPath() + "?" + u.RawQuery
-	}
-	return u.String()
+	return s
 }
 
 func onOff(b bool) string {

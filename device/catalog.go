@@ -69,19 +69,24 @@ func (c Catalog[K]) Check() error {
 	return errors.Join(errs...)
 }
 
-// didYouMean returns `did you mean "x"? ` for a known name at most two letters
-// away, or nothing.
-func didYouMean(name string, known []string) string {
+// Nearest gives the known name that a misspelt one most likely means: at most
+// two letters away. It is "" when none is.
+func Nearest(name string, known []string) string {
 	best, distance := "", 3
 	for _, k := range known {
 		if d := editDistance(name, k); d < distance && d < len(k) {
 			best, distance = k, d
 		}
 	}
-	if best == "" {
-		return ""
+	return best
+}
+
+// didYouMean returns `did you mean "x"? `, or nothing.
+func didYouMean(name string, known []string) string {
+	if best := Nearest(name, known); best != "" {
+		return fmt.Sprintf("did you mean %q? ", best)
 	}
-	return fmt.Sprintf("did you mean %q? ", best)
+	return ""
 }
 
 // editDistance is Levenshtein's, in bytes.

@@ -68,14 +68,17 @@ func TestMetrics(t *testing.T) {
 	up := func(want int) func() error {
 		return func() error {
 			text, err := get(w.url + "/metrics")
-			n := 0
+			n, read := 0, 0
 			for line := range strings.Lines(string(text)) {
-				if strings.HasPrefix(line, "hallagent_device_up{") && strings.HasSuffix(line, " 1\n") {
+				switch {
+				case strings.HasPrefix(line, "hallagent_device_up{") && strings.HasSuffix(line, " 1\n"):
 					n++
+				case strings.HasPrefix(line, "hallagent_device_last_reading_timestamp_seconds{"):
+					read++
 				}
 			}
-			if err == nil && n != want {
-				err = fmt.Errorf("%d devices are up, not %d", n, want)
+			if err == nil && (n != want || read != 10) {
+				err = fmt.Errorf("%d devices are up, not %d, and %d counters are read", n, want, read)
 			}
 			return err
 		}

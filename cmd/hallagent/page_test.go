@@ -122,7 +122,6 @@ func TestPage(t *testing.T) {
 	w.addReader("06", sim.ReaderOptions{})
 	gate := w.addCounter("D1", true)
 	w.addCounter("D2", true)
-	w.extra = "occupancy: {scale: 1.0}"
 	w.configure("")
 	w.start()
 	w.ready()

@@ -45,7 +45,7 @@ func (p pairCommand) Run(ctx context.Context, c *commands, s streams) error {
 	if err := json.Unmarshal(body, &offer); err != nil {
 		return fmt.Errorf("read the agent's answer: %w", err)
 	}
-	_, err = fmt.Fprintf(s.out, "code     %s-%s\nwindow   %s\nvalid to %s\n",
-		offer.Code[:5], offer.Code[5:], offer.Window, offer.Expires.Local().Format("15:04:05"))
+	_, err = fmt.Fprintf(s.out, "code     %s\nwindow   %s\nvalid to %s\n",
+		offer.Code, offer.Window, offer.Expires.Local().Format("15:04:05"))
 	return err
 }

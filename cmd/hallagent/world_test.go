@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -22,10 +24,9 @@ import (
 	"testing"
 	"time"
 
-	paho "github.com/eclipse/paho.mqtt.golang"
-
 	"github.com/hallagent/hallagent/device/sim"
 	"github.com/hallagent/hallagent/sync/lan"
+	"github.com/hallagent/hallagent/sync/mqtt"
 	"github.com/hallagent/hallagent/sync/wire"
 )
 
@@ -389,36 +390,33 @@ func (w *world) follow(window, token string) <-chan sse {
 
 // subscriber is a client of the broker that keeps what comes.
 type subscriber struct {
-	client paho.Client
-	mu     sync.Mutex
-	got    map[string][]wire.Event // by topic
+	*mqtt.Client
+	mu  sync.Mutex
+	got map[string][]wire.Event // by topic
 }
 
 // subscribe follows the whole hall at the broker, again after each restart of
-// it. With acknowledge it is the central consumer of visits: it keeps what
-// follows its mark and acknowledges that.
+// it, and hands on what comes, in order.
 func subscribe(t testing.TB, broker string, received func(*subscriber, string, []wire.Event)) *subscriber {
 	t.Helper()
 	s := &subscriber{got: map[string][]wire.Event{}}
-	o := paho.NewClientOptions().AddBroker(strings.Replace(broker, "mqtt://", "tcp://", 1)).SetClientID("test-" + t.Name()[max(0, len(t.Name())-12):]).
-		SetCleanSession(true).SetConnectRetry(true).SetConnectRetryInterval(50 * time.Millisecond).SetMaxReconnectInterval(200 * time.Millisecond)
-	o.SetOnConnectHandler(func(c paho.Client) {
-		c.Subscribe(hall.Prefix()+"#", 1, func(_ paho.Client, m paho.Message) {
-			events, err := wire.Decode(m.Payload())
-			if err != nil {
+	s.Client = mqtt.New(mqtt.Options{
+		URL: broker, ClientID: "test-" + rand.Text(), Log: slog.New(slog.DiscardHandler),
+		Subscriptions: []string{hall.Prefix() + "#"},
+		Handle: func(topic string, payload []byte, _ bool) {
+			events, err := wire.Decode(payload)
+			if err != nil || len(events) == 0 || events[0].SpecVersion == "" {
 				return // acknowledgements of our own
 			}
 			s.mu.Lock()
-			s.got[m.Topic()] = append(s.got[m.Topic()], events...)
+			s.got[topic] = append(s.got[topic], events...)
 			s.mu.Unlock()
 			if received != nil {
-				received(s, m.Topic(), events)
+				received(s, topic, events)
 			}
-		})
+		},
 	})
-	s.client = paho.NewClient(o)
-	s.client.Connect()
-	t.Cleanup(func() { s.client.Disconnect(100) })
+	owned(t, func(ctx context.Context) { s.Run(ctx) })
 	return s
 }
 

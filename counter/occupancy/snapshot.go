@@ -1,7 +1,6 @@
 package occupancy
 
 import (
-	"fmt"
 	"math"
 	"time"
 )
@@ -15,6 +14,19 @@ const (
 	Unknown     Trust = "unknown"     // there is no number
 )
 
+// Reason is the gravest cause of a trust that is not Good; the doors tell where.
+type Reason string
+
+const (
+	NotRead   Reason = "not_read"  // a visitors' door has not been read since the start
+	ReadLost  Reason = "read_lost" // one has not been read for 45 min
+	ReadLate  Reason = "read_late" // one has not been read for 15 min
+	NoDoor    Reason = "no_door"   // no visitors' door is configured
+	Guessed   Reason = "guessed"   // a counter was reset or leapt, and some passes are guessed
+	Uncounted Reason = "uncounted" // nobody counted by hand how many people the doors miss
+	Drift     Reason = "drift"     // errors have added up since the last head count or 04:00
+)
+
 // Snapshot is the hall at one moment. While Trust is Unknown, People, Low and
 // High are nil and Level is "".
 type Snapshot struct {
@@ -24,7 +36,7 @@ type Snapshot struct {
 	High     *int           `json:"high"`
 	Level    string         `json:"level"` // idle, moderate, busy, crowded
 	Trust    Trust          `json:"trust"`
-	Reason   string         `json:"reason"` // why Trust is not Good
+	Reason   Reason         `json:"reason"` // why Trust is not Good, "" when it is
 	In       uint64         `json:"in"`     // passes of the day through visitors' doors, as counted
 	Out      uint64         `json:"out"`
 	Capacity int            `json:"capacity"`
@@ -86,11 +98,11 @@ func (e *Estimator) snapshot(now time.Time) Snapshot {
 		s.In, s.Out = s.In+t.In, s.Out+t.Out
 		switch d.State {
 		case "waiting":
-			trust.lower(Unknown, "door %s has not been read since the start", door.ID)
+			trust.lower(Unknown, NotRead)
 		case "lost":
-			trust.lower(Unknown, "door %s has not been read for %d minutes", door.ID, int(age.Minutes()))
+			trust.lower(Unknown, ReadLost)
 		case "late":
-			trust.lower(Approximate, "door %s has not been read for %d minutes", door.ID, int(age.Minutes()))
+			trust.lower(Approximate, ReadLate)
 		}
 		if heard && age > 0 {
 			missing := e.rate(t, last) * age.Seconds()
@@ -98,7 +110,7 @@ func (e *Estimator) snapshot(now time.Time) Snapshot {
 		}
 	}
 	if visitors == 0 {
-		trust.lower(Unknown, "no visitors' door is configured")
+		trust.lower(Unknown, NoDoor)
 	}
 	scale, sigma := e.scale()
 	net := e.state.Net
@@ -107,13 +119,13 @@ func (e *Estimator) snapshot(now time.Time) Snapshot {
 	half := ninety * math.Sqrt(variance+1+(sigma*x)*(sigma*x))
 
 	if e.state.Uncertain > 0 && float64(e.state.Uncertain) > tolerated*float64(net.In+net.Out) {
-		trust.lower(Approximate, "a counter was reset or leapt, and some passes are guessed")
+		trust.lower(Approximate, Guessed)
 	}
 	if e.settings.Scale <= 0 {
-		trust.lower(Approximate, "nobody has counted by hand how many people the doors miss")
+		trust.lower(Approximate, Uncounted)
 	}
 	if half > narrow*float64(e.settings.Capacity) {
-		trust.lower(Approximate, "the errors of the doors have added up since the last head count or 04:00")
+		trust.lower(Approximate, Drift)
 	}
 	s.Trust, s.Reason = trust.level, trust.reason
 	if s.Trust == Unknown {
@@ -153,12 +165,12 @@ func (e *Estimator) rate(t tally, last time.Time) float64 {
 // trust is lowered by every cause found; the first of the gravest is the reason.
 type trust struct {
 	level  Trust
-	reason string
+	reason Reason
 }
 
-func (t *trust) lower(to Trust, reason string, args ...any) {
+func (t *trust) lower(to Trust, reason Reason) {
 	rank := map[Trust]int{Good: 0, Approximate: 1, Unknown: 2}
 	if rank[to] > rank[t.level] {
-		t.level, t.reason = to, fmt.Sprintf(reason, args...)
+		t.level, t.reason = to, reason
 	}
 }

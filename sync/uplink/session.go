@@ -33,6 +33,7 @@ type session struct {
 	window   window
 	bucket   *bucket
 	overhead int // bytes that Encode adds to a record
+	stall    stall
 }
 
 // serve sends over a connection until it, or ctx, is over.
@@ -50,17 +51,27 @@ func (u *Uplink) serve(ctx, connection context.Context, number uint64) error {
 		if err := s.receive(); err != nil {
 			return err
 		}
+		remind, err := s.remind(time.Now())
+		if err != nil {
+			return err
+		}
 		wait, err := s.send()
 		if err != nil {
 			return err
+		}
+		if remind == 0 && s.owing() {
+			remind = stallAfter // just sent
 		}
 		u.report(func(st *Status) { st.InFlight = len(s.inFlight) })
 		if !s.window.open() {
 			appended = nil // room first
 		}
-		var timer <-chan time.Time
+		var timer, reminder <-chan time.Time
 		if wait > 0 {
 			appended, timer = nil, time.After(wait)
+		}
+		if remind > 0 {
+			reminder = time.After(remind)
 		}
 		select {
 		case <-ctx.Done():
@@ -70,6 +81,7 @@ func (u *Uplink) serve(ctx, connection context.Context, number uint64) error {
 		case <-u.wake:
 		case <-appended:
 		case <-timer:
+		case <-reminder:
 		}
 	}
 }

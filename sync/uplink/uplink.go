@@ -8,7 +8,8 @@
 // Who acknowledges is a choice. In mode broker a record leaves the outbox when
 // the publisher has confirmed it and all before it. In mode central it stays
 // until the consumer says so, and the confirmation of the publisher only opens
-// the window.
+// the window; a consumer that says nothing of what it was sent is reminded, for
+// a broker may lose what it has confirmed.
 //
 // The window is kept small, at most 64 messages and about 250 ms of what the
 // connection was measured to carry, so that what is published beside the stream
@@ -73,6 +74,7 @@ type Status struct {
 	Messages     uint64            `json:"messages"`      // that carried them
 	Replayed     uint64            `json:"replayed"`      // records of Sent that were marked so
 	Rewinds      uint64            `json:"rewinds"`       // asked for by the consumer
+	Reminders    uint64            `json:"reminders"`     // messages sent again because the consumer said nothing
 	Pending      uint64            `json:"pending"`       // records and gaps not acknowledged
 	InFlight     int               `json:"in_flight"`     // messages not confirmed
 	Ignored      map[string]uint64 `json:"ignored"`       // acknowledgements by reason

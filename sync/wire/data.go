@@ -91,9 +91,9 @@ type Occupancy struct {
 	People   *int            `json:"people"`
 	Low      *int            `json:"low"`
 	High     *int            `json:"high"`
-	Level    *string         `json:"level"` // idle, moderate, busy, crowded
-	Trust    string          `json:"trust"` // good, approximate, unknown
-	Reason   string          `json:"reason,omitempty"`
+	Level    *string         `json:"level"`            // idle, moderate, busy, crowded
+	Trust    string          `json:"trust"`            // good, approximate, unknown
+	Reason   string          `json:"reason,omitempty"` // occupancy.Reason, while Trust is not good
 	In       uint64          `json:"in"`
 	Out      uint64          `json:"out"`
 	Capacity int             `json:"capacity"`
@@ -113,7 +113,7 @@ type DoorOccupancy struct {
 func NewOccupancy(s occupancy.Snapshot) Occupancy {
 	o := Occupancy{
 		Day: s.Day, People: s.People, Low: s.Low, High: s.High, Trust: string(s.Trust),
-		Reason: s.Reason, In: s.In, Out: s.Out, Capacity: s.Capacity, Doors: []DoorOccupancy{},
+		Reason: string(s.Reason), In: s.In, Out: s.Out, Capacity: s.Capacity, Doors: []DoorOccupancy{},
 	}
 	if s.Level != "" {
 		level := string(s.Level)

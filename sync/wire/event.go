@@ -114,10 +114,6 @@ type Place struct {
 	Replayed bool // sent from the backlog rather than as it happened
 }
 
-// EnvelopeSize is the largest number of bytes that AppendRecord adds to a
-// stored record, its comma in a batch included.
-const EnvelopeSize = 320
-
 // AppendRecord appends the full event of a stored record to a batch. It leaves
 // the stored bytes untouched and only adds keys before the closing brace.
 func AppendRecord(batch, record []byte, p Place) []byte {

@@ -11,3 +11,8 @@ var Schemas embed.FS
 
 // Base is the absolute form that relative references in Schemas resolve against.
 const Base = "https://hallagent.example/schemas/"
+
+// AsyncAPI describes the topics (AsyncAPI 3.0, YAML); its payloads are Schemas.
+//
+//go:embed asyncapi.yaml
+var AsyncAPI []byte

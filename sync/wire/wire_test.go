@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -100,7 +101,7 @@ func messages(t *testing.T) map[string][]byte {
 			In: 60, Out: 15, Capacity: 150, Doors: []DoorOccupancy{{Door: "D1", In: 60, Out: 15, Last: &noon, State: "online"}},
 		}),
 		"occupancy-unknown": state("agent", TypeOccupancy, Occupancy{
-			Day: "2026-11-23", Trust: "unknown", Reason: "not_heard", Capacity: 150, Doors: []DoorOccupancy{{Door: "D1", State: "unknown"}},
+			Day: "2026-11-23", Trust: "unknown", Reason: "not_read", Capacity: 150, Doors: []DoorOccupancy{{Door: "D1", State: "waiting"}},
 		}),
 		"alarm":  state("agent", TypeAlarm, Alarm{Active: true, Severity: "warning", Since: noon, Text: "the store cannot be written", Hint: "free some space"}),
 		"visits": batch,
@@ -196,17 +197,6 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestEnvelopeSize holds the promise that batches are cut by.
-func TestEnvelopeSize(t *testing.T) {
-	record := []byte(`{"a":1}`)
-	batch := AppendRecord([]byte("[]"), record, Place{
-		Stream: "visits", Epoch: "999999-ffffffff", Sequence: 1<<64 - 1, Recorded: noon,
-	})
-	if added := len(batch) - len("[]") - len(record); added > EnvelopeSize {
-		t.Errorf("%d bytes are added, more than %d", added, EnvelopeSize)
-	}
-}
-
 func TestAck(t *testing.T) {
 	compile := schemas(t)
 	text := []byte(`{"epoch":"000001-9f3a77c2","upto":12,"resend":true,"later":"ignored"}`)
@@ -232,5 +222,61 @@ func TestTopics(t *testing.T) {
 		if _, ok := hall.AckStream(topic); ok {
 			t.Errorf("%s was taken for an acknowledgement", topic)
 		}
+	}
+}
+
+// TestAsyncAPI compares the published description with the topics in the code
+// and with the schemas there are.
+func TestAsyncAPI(t *testing.T) {
+	var doc struct {
+		Channels map[string]struct {
+			Address  string
+			Messages map[string]struct{ Payload map[string]string }
+			Bindings struct {
+				MQTT struct {
+					QoS    int  `yaml:"qos"`
+					Retain bool `yaml:"retain"`
+				} `yaml:"mqtt"`
+			}
+		}
+		Operations map[string]struct {
+			Action  string
+			Channel map[string]string
+		}
+	}
+	if err := yaml.Unmarshal(AsyncAPI, &doc); err != nil {
+		t.Fatal(err)
+	}
+	h := Hall{Area: "{area}", ID: "{hall}"}
+	topics := map[string]string{
+		"status": h.Status(), "devices": h.Device("{id}"), "occupancy": h.Occupancy(),
+		"alarm": h.Alarm("{code}", "{about}"), "visits": h.Stream("visits"), "ack": h.Ack("{stream}"),
+	}
+	compile := schemas(t)
+	for name, topic := range topics {
+		c, ok := doc.Channels[name]
+		if !ok || c.Address != topic {
+			t.Errorf("channel %s is at %q, want %q", name, c.Address, topic)
+		}
+		if c.Bindings.MQTT.QoS != 1 || c.Bindings.MQTT.Retain == (name == "visits") {
+			t.Errorf("channel %s has bindings %+v", name, c.Bindings)
+		}
+		for message, m := range c.Messages {
+			if m.Payload["$ref"] == "" || compile(strings.TrimPrefix(m.Payload["$ref"], "schemas/")) == nil {
+				t.Errorf("message %s of %s has payload %v", message, name, m.Payload)
+			}
+		}
+		used := 0
+		for _, o := range doc.Operations {
+			if o.Channel["$ref"] == "#/channels/"+name && (o.Action == "receive") == (name == "ack") {
+				used++
+			}
+		}
+		if used != 1 {
+			t.Errorf("channel %s has %d operations", name, used)
+		}
+	}
+	if len(doc.Channels) != len(topics) {
+		t.Errorf("%d channels are described, %d topics are used", len(doc.Channels), len(topics))
 	}
 }

@@ -24,19 +24,24 @@ type workstation struct {
 
 func (w *workstation) run(ctx context.Context) error {
 	token := ""
-	for ctx.Err() == nil {
-		var err error
-		if token == "" {
-			token, err = w.pair(ctx)
-		}
-		if err == nil {
-			err = w.follow(ctx, token)
-		}
-		if !wait(ctx, 300*time.Millisecond) {
-			break
+	for wait(ctx, 300*time.Millisecond) {
+		err := w.once(ctx, &token)
+		if err != nil && ctx.Err() == nil && token != "" {
+			w.p.say("window "+w.window, "stream is lost: %v", err)
 		}
 	}
 	return ctx.Err()
+}
+
+// once pairs the workstation if it is not, and follows its window. The agent may
+// not be up yet: then it is tried again.
+func (w *workstation) once(ctx context.Context, token *string) (err error) {
+	if *token == "" {
+		if *token, err = w.pair(ctx); err != nil {
+			return err
+		}
+	}
+	return w.follow(ctx, *token)
 }
 
 // pair asks the control socket for a code, as `hallagent pair` does, and turns

@@ -12,10 +12,10 @@ export const texts = {
     trust: { good: "数字可靠", approximate: "估算", unknown: "不可靠" },
     clock: { synced: "已同步", unsynced: "未同步", stepped: "曾跳变" },
     reason: {
-      not_heard: "计数器尚未全部应答", silent: "有出入口长时间没有读数", uncertain: "今日有不确定的读数",
-      uncalibrated: "尚未人工校准", no_counter: "没有配置计数器", no_doors: "没有访客出入口",
+      not_read: "有出入口尚未读到数据", read_lost: "有出入口超过 45 分钟没有读数", read_late: "有出入口超过 15 分钟没有读数",
+      no_door: "没有配置访客出入口", guessed: "有计数器复位或跳变，部分人次为推算", uncounted: "尚未人工计数校准", drift: "误差已累积，请人工清点一次",
     },
-    states: { online: "正常", offline: "未连接", waiting: "未连接", wedged: "无应答", disabled: "已停用", connected: "已连接", store: "无法写入", silent: "无读数", unknown: "尚无读数" },
+    states: { online: "正常", offline: "未连接", waiting: "未连接", wedged: "无应答", disabled: "已停用", connected: "已连接", store: "无法写入", late: "读数已晚", lost: "没有读数" },
     code: {
       missing: "端口不存在：请检查线缆是否插好", permission: "没有端口权限", busy: "端口被其他程序占用", refused: "对方拒绝连接", unreachable: "网络不通",
       timeout: "连接超时", unplugged: "线缆已拔出", silent: "设备不应答：请检查电源、波特率和站号", closed: "对方断开了连接",
@@ -39,10 +39,10 @@ export const texts = {
     trust: { good: "Reliable", approximate: "Estimate", unknown: "Not reliable" },
     clock: { synced: "synchronised", unsynced: "not synchronised", stepped: "was stepped" },
     reason: {
-      not_heard: "not every counter has answered yet", silent: "a door has not been read for a long time", uncertain: "some of today's readings are uncertain",
-      uncalibrated: "not calibrated by a hand count", no_counter: "no counter is configured", no_doors: "no visitor door is configured",
+      not_read: "a door has not been read yet", read_lost: "a door has not been read for 45 minutes", read_late: "a door has not been read for 15 minutes",
+      no_door: "no visitors' door is configured", guessed: "a counter was reset or leapt, some passes are guessed", uncounted: "not calibrated by a hand count", drift: "errors have added up: count the people once",
     },
-    states: { online: "Working", offline: "Not connected", waiting: "Not connected", wedged: "Not answering", disabled: "Disabled", connected: "Connected", store: "Cannot write", silent: "No reading", unknown: "No reading yet" },
+    states: { online: "Working", offline: "Not connected", waiting: "Not connected", wedged: "Not answering", disabled: "Disabled", connected: "Connected", store: "Cannot write", late: "Reading is late", lost: "No reading" },
     code: {
       missing: "The port is not there: check the cable", permission: "No permission for the port", busy: "Another program holds the port", refused: "The other side refuses the connection", unreachable: "The network does not reach it",
       timeout: "The connection timed out", unplugged: "The cable was pulled", silent: "The device does not answer: check power, baud rate and station", closed: "The other side closed the connection",

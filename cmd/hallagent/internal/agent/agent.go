@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/hallagent/hallagent/cmd/hallagent/internal/config"
@@ -35,6 +36,7 @@ import (
 
 const (
 	visits     = "visits"        // the stream of passes
+	openLimit  = time.Second     // for the store when the agent starts
 	flushLimit = 2 * time.Second // for the last records when the agent stops
 )
 
@@ -47,6 +49,8 @@ type Agent struct {
 	hall    wire.Hall
 	boot    *boot
 	clock   *clock
+
+	connection atomic.Uint64 // number of the newest one
 
 	visits   *outbox.Outbox
 	uplink   *uplink.Uplink
@@ -183,17 +187,26 @@ func (a *Agent) buildBroker() {
 	a.mqtt = mqtt.New(mqtt.Options{
 		URL: b.URL, ClientID: a.hall.ClientID(), Username: b.Username, PasswordFile: b.PasswordFile,
 		CAFile: b.CAFile, CertFile: b.CertFile, KeyFile: b.KeyFile,
-		Birth:         func(session uint64) mqtt.Message { return a.statusMessage(session, "") },
+		Birth:         a.birth,
 		Will:          func(session uint64) mqtt.Message { return a.statusMessage(session, wire.Lost) },
-		Farewell:      func() mqtt.Message { return a.statusMessage(a.mqtt.Status().Connects, wire.Stopping) },
+		Farewell:      func() mqtt.Message { return a.statusMessage(a.connection.Load(), wire.Stopping) },
 		Subscriptions: []string{a.hall.Ack("+")},
 		Handle:        a.received,
 		Log:           a.log,
 	})
 	a.uplink = uplink.New(uplink.Options{
 		Outbox: a.visits, Publisher: a.mqtt, Topic: a.hall.Stream(visits), Encode: a.encode,
-		Central: b.Acknowledge == "central", Rate: a.cfg.Visits.DrainRate, Log: a.log.With("stream", visits),
+		Central: b.Acknowledge == "central", Rate: a.cfg.Visits.DrainRate, Log: a.log,
 	})
+}
+
+// birth is the first message of a connection. It also replaces the state that
+// was retained for the connection before, which would follow it otherwise.
+func (a *Agent) birth(session uint64) mqtt.Message {
+	a.connection.Store(session)
+	m := a.statusMessage(session, "")
+	a.mqtt.Retain(m.Topic, m.Payload)
+	return m
 }
 
 // statusMessage is the status for one connection; a state forces it.
@@ -284,11 +297,21 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.log.Error("cannot make the data folder", "err", err)
 	}
 	return climb(ctx,
-		floor{parts: []part{{"folder", a.folder}, {"outbox", a.visits.Run}}},
+		floor{parts: []part{{"folder", a.folder}, {"outbox", a.visits.Run}}, enter: a.opened},
 		floor{parts: []part{{"mqtt", a.mqtt.Run}}},
 		floor{parts: []part{{"uplink", a.uplink.Run}}, leave: a.flush},
 		floor{parts: top},
 	)
+}
+
+// opened waits a moment for the store, so that the first readings already find
+// their marks. A disk that is not there keeps nothing from starting.
+func (a *Agent) opened(ctx context.Context) {
+	select {
+	case <-a.visits.Opened():
+	case <-time.After(openLimit):
+	case <-ctx.Done():
+	}
 }
 
 // flush gives the last records a moment to be acknowledged. What is not stays on

@@ -14,10 +14,11 @@ type part struct {
 }
 
 // floor is a set of parts that start together and stop together. What stands on
-// it is stopped, whole, before it is; leave is called in between, while the
-// floor still runs, with no limit of its own.
+// it is started after enter has returned, and stopped, whole, before leave is
+// called and the floor ends. Both may be nil; enter returns when ctx ends.
 type floor struct {
 	parts []part
+	enter func(context.Context)
 	leave func()
 }
 
@@ -51,6 +52,9 @@ func climb(ctx context.Context, floors ...floor) error {
 			})
 		}
 		up = append(up, running{stop, wg})
+		if f.enter != nil {
+			f.enter(ctx)
+		}
 	}
 	select {
 	case <-ctx.Done():

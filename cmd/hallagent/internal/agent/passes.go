@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -68,8 +69,19 @@ func (p *passes) take(ctx context.Context, u counter.Update) error {
 	return nil
 }
 
-func (p *passes) append(ctx context.Context, u counter.Update, marks []outbox.Mark) error {
+// append stores passes with their marks; the estimate in memory is moved only if
+// the one on disk was.
+func (p *passes) append(ctx context.Context, u counter.Update, marks []outbox.Mark) (err error) {
+	before, err := p.estimate.MarshalBinary()
+	if err != nil {
+		return err
+	}
 	p.estimate.Apply(u.Pass)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.estimate.UnmarshalBinary(before))
+		}
+	}()
 	state, err := p.estimate.MarshalBinary()
 	if err != nil {
 		return err

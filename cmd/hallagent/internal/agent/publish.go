@@ -26,15 +26,20 @@ type told struct {
 	devices   map[string]wire.Device
 	readers   map[string]lan.Reader
 	occupancy wire.Occupancy
+	alarms    *alarms
+	standing  map[subject]wire.Alarm
 }
 
 // tell keeps the states up to date at the broker and on the LAN: at once when
 // the estimate moves, within a look when anything else changes, and all of them
 // once per renewal, because a state expires.
 func (a *Agent) tell(ctx context.Context) error {
+	for _, t := range a.alarmTopics() {
+		a.mqtt.Retain(t, nil) // what stood when the last run was killed is judged anew
+	}
 	tick := time.NewTicker(look)
 	defer tick.Stop()
-	last := told{devices: map[string]wire.Device{}, readers: map[string]lan.Reader{}}
+	last := told{devices: map[string]wire.Device{}, readers: map[string]lan.Reader{}, alarms: newAlarms()}
 	for {
 		select {
 		case <-ctx.Done():
@@ -69,7 +74,8 @@ func (a *Agent) tellOnce(last *told, now time.Time) {
 	for _, c := range h.Counters {
 		a.tellDevice(last, renew, c.ID, wire.Device{State: c.State, Since: c.Since, Code: c.Code, Kind: c.Kind, Door: c.Door})
 	}
-	if s := a.status(h, a.mqtt.Status().Connects); renew || s.Session != last.status.Session || s.State != last.status.State || !slices.Equal(s.Reasons, last.status.Reasons) {
+	a.tellAlarms(last, renew, now, h)
+	if s := a.status(h, a.connection.Load()); renew || s.Session != last.status.Session || s.State != last.status.State || !slices.Equal(s.Reasons, last.status.Reasons) {
 		last.status = s
 		a.retain(a.hall.Status(), "agent", wire.TypeStatus, s)
 	}
@@ -80,6 +86,19 @@ func (a *Agent) tellDevice(last *told, renew bool, id string, d wire.Device) {
 		last.devices[id] = d
 		a.retain(a.hall.Device(id), id, wire.TypeDevice, d)
 	}
+}
+
+func (a *Agent) tellAlarms(last *told, renew bool, now time.Time, h lan.Hall) {
+	found := last.alarms.look(now, h, a.uplink.Status())
+	for s, alarm := range found {
+		if before, ok := last.standing[s]; renew || !ok || before != alarm {
+			a.retain(a.hall.Alarm(s.code, s.about), "agent", wire.TypeAlarm, alarm)
+			if !ok || before.Active != alarm.Active {
+				a.log.Warn("alarm", "code", s.code, "device", s.about, "active", alarm.Active, "err", alarm.Text)
+			}
+		}
+	}
+	last.standing = found
 }
 
 // withoutAges leaves out what changes with every reading.
@@ -119,12 +138,36 @@ func (a *Agent) status(h lan.Hall, connection uint64) wire.Status {
 }
 
 func (a *Agent) retain(topic, about, typ string, data any) {
-	payload, err := wire.State(a.hall, about, typ, a.session(a.mqtt.Status().Connects), time.Now(), data)
+	payload, err := wire.State(a.hall, about, typ, a.session(a.connection.Load()), time.Now(), data)
 	if err != nil {
 		a.log.Error("cannot encode a state", "topic", topic, "err", err)
 		return
 	}
 	a.mqtt.Retain(topic, payload)
+}
+
+// devices are the ids of all readers and counters.
+func (a *Agent) devices() (ids []string) {
+	for _, r := range a.readers {
+		ids = append(ids, r.reader.Status().ID)
+	}
+	for _, b := range a.buses {
+		for _, s := range b.bus.Status() {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
+}
+
+// alarmTopics are the topics of all alarms that this configuration can raise.
+func (a *Agent) alarmTopics() (topics []string) {
+	for _, id := range a.devices() {
+		topics = append(topics, a.hall.Alarm(alarmDevice, id))
+	}
+	for _, code := range []string{alarmStore, alarmLoss, alarmAck} {
+		topics = append(topics, a.hall.Alarm(code, visits))
+	}
+	return topics
 }
 
 // forget clears the retained topics that an earlier configuration named and
@@ -135,14 +178,9 @@ func (a *Agent) forget(ctx context.Context) error {
 		return ctx.Err()
 	case <-a.visits.Opened():
 	}
-	topics := []string{a.hall.Status(), a.hall.Occupancy()}
-	for _, r := range a.readers {
-		topics = append(topics, a.hall.Device(r.reader.Status().ID))
-	}
-	for _, b := range a.buses {
-		for _, s := range b.bus.Status() {
-			topics = append(topics, a.hall.Device(s.ID))
-		}
+	topics := append([]string{a.hall.Status(), a.hall.Occupancy()}, a.alarmTopics()...)
+	for _, id := range a.devices() {
+		topics = append(topics, a.hall.Device(id))
 	}
 	var before []string
 	if text, err := a.visits.Mark(retained); err == nil && text != nil {

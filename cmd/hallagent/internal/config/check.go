@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hallagent/hallagent/counter"
+	"github.com/hallagent/hallagent/device"
 	"github.com/hallagent/hallagent/idcard"
 )
 
@@ -138,7 +139,7 @@ func (c *Config) line(d *decoder, path, id string) {
 
 // suggest says what a wrong name could have been.
 func suggest(word string, known []string) string {
-	if near := nearest(word, known); near != "" {
+	if near := device.Nearest(word, known); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	if len(known) == 0 {

@@ -14,6 +14,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/hallagent/hallagent/device"
 )
 
 // decoder fills a struct from a syntax tree, keeps every problem it meets, and
@@ -248,7 +250,7 @@ func (d *decoder) mapping(path string, n ast.Node, v reflect.Value) {
 			continue
 		}
 		hint := "known here: " + strings.Join(known, ", ")
-		if near := nearest(key, known); near != "" {
+		if near := device.Nearest(key, known); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near)
 			if !d.has(join(path, near)) {
 				d.flagged[join(path, near)] = true // it is not missing, it is misspelt

@@ -1,0 +1,97 @@
+package agent
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hallagent/hallagent/sync/lan"
+	"github.com/hallagent/hallagent/sync/uplink"
+	"github.com/hallagent/hallagent/sync/wire"
+)
+
+const (
+	downAfter = time.Minute      // a device that is away for so long is an alarm
+	eventLife = 10 * time.Minute // an alarm about something that happened stands so long after it happened last
+)
+
+// Codes of alarms, part of their topics.
+const (
+	alarmDevice = "device_down"    // about the device
+	alarmStore  = "store_unusable" // about the stream
+	alarmLoss   = "records_lost"   // about the stream
+	alarmAck    = "ack_ignored"    // about the stream
+)
+
+// subject is what one alarm is about: the last two levels of its topic.
+type subject struct{ code, about string }
+
+// alarms finds what deserves one. What is a state is judged by the snapshot;
+// what is an event is judged by counters that grew.
+type alarms struct {
+	since   map[subject]time.Time // of those that stand
+	events  map[subject]time.Time // when a counter grew last
+	counted map[subject]uint64
+}
+
+func newAlarms() *alarms {
+	return &alarms{since: map[subject]time.Time{}, events: map[subject]time.Time{}, counted: map[subject]uint64{}}
+}
+
+// look gives the alarms that stand, and those that have just ended as not
+// active.
+func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status) map[subject]wire.Alarm {
+	found := map[subject]wire.Alarm{}
+	raise := func(code, about, severity, text, hint string) {
+		found[subject{code, about}] = wire.Alarm{Active: true, Severity: severity, Text: text, Hint: hint}
+	}
+	down := func(id string, state wire.DeviceState, since time.Time, code, hint string) {
+		if state != wire.DeviceOnline && now.Sub(since) >= downAfter {
+			raise(alarmDevice, id, "warning", fmt.Sprintf("%s is %s: %s", id, state, code), hint)
+		}
+	}
+	for _, r := range h.Readers {
+		down(r.ID, r.State, r.Since, r.Code, r.Hint)
+	}
+	for _, c := range h.Counters {
+		down(c.ID, c.State, c.Since, c.Code, c.Hint)
+	}
+	for _, s := range h.Streams {
+		if !s.Open {
+			raise(alarmStore, s.Name, "critical", "the store of "+s.Name+" takes no records: "+s.Err, s.Hint)
+		}
+		if as.grew(now, subject{alarmLoss, s.Name}, s.Dropped) {
+			raise(alarmLoss, s.Name, "critical", fmt.Sprintf("%d records of %s were lost so far", s.Dropped, s.Name),
+				"the backlog outgrew visits.max_size or the disk is damaged; a gap record tells which")
+		}
+		ignored := u.Ignored[uplink.IgnoredEpoch] + u.Ignored[uplink.IgnoredLower] + u.Ignored[uplink.IgnoredBeyond]
+		if as.grew(now, subject{alarmAck, s.Name}, ignored) {
+			raise(alarmAck, s.Name, "warning", fmt.Sprintf("%d acknowledgements of %s could not be meant", ignored, s.Name),
+				"a second consumer acknowledges, or the consumer's memory was put back")
+		}
+	}
+	for s, a := range found {
+		if as.since[s].IsZero() {
+			as.since[s] = now
+		}
+		a.Since = as.since[s]
+		found[s] = a
+	}
+	for s := range as.since {
+		if _, stands := found[s]; !stands {
+			found[s] = wire.Alarm{Severity: "warning", Since: now, Text: "over"}
+			delete(as.since, s)
+		}
+	}
+	return found
+}
+
+// grew says that a counter grew within eventLife. What it showed at first is
+// history.
+func (as *alarms) grew(now time.Time, s subject, n uint64) bool {
+	if before, known := as.counted[s]; known && n > before {
+		as.events[s] = now
+	}
+	as.counted[s] = n
+	at, ok := as.events[s]
+	return ok && now.Sub(at) < eventLife
+}

@@ -1,0 +1,60 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hallagent/hallagent/sync/lan"
+	"github.com/hallagent/hallagent/sync/uplink"
+	"github.com/hallagent/hallagent/sync/wire"
+)
+
+func TestAlarms(t *testing.T) {
+	start := time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)
+	as := newAlarms()
+	good := lan.Hall{
+		Readers: []lan.Reader{{ID: "rd-05", State: wire.DeviceOnline, Since: start}},
+		Streams: []lan.Stream{{Name: visits, Open: true, Dropped: 7}},
+	}
+	away, closed, lossy := good, good, good
+	away.Readers = []lan.Reader{{ID: "rd-05", State: wire.DeviceOffline, Code: "missing", Since: start}}
+	closed.Streams = []lan.Stream{{Name: visits, Err: "no space", Dropped: 7}}
+	lossy.Streams = []lan.Stream{{Name: visits, Open: true, Dropped: 8}}
+	quiet, odd := uplink.Status{}, uplink.Status{Ignored: map[string]uint64{uplink.IgnoredBeyond: 1}}
+
+	device, store := subject{alarmDevice, "rd-05"}, subject{alarmStore, visits}
+	loss, ack := subject{alarmLoss, visits}, subject{alarmAck, visits}
+	for _, step := range []struct {
+		name   string
+		after  time.Duration
+		hall   lan.Hall
+		uplink uplink.Status
+		raised []subject
+		ended  []subject
+	}{
+		{"what was lost before the start is history", 0, good, quiet, nil, nil},
+		{"a device just gone", 59 * time.Second, away, quiet, nil, nil},
+		{"a device gone for a minute", time.Minute, away, quiet, []subject{device}, nil},
+		{"and a store", 2 * time.Minute, closed, quiet, []subject{store}, []subject{device}},
+		{"all is well again", 3 * time.Minute, good, quiet, nil, []subject{store}},
+		{"nothing to say", 4 * time.Minute, good, quiet, nil, nil},
+		{"records and acknowledgements", 5 * time.Minute, lossy, odd, []subject{loss, ack}, nil},
+		{"still known a while later", 14 * time.Minute, lossy, odd, []subject{loss, ack}, nil},
+		{"and then over", 15 * time.Minute, lossy, odd, nil, []subject{loss, ack}},
+	} {
+		got := as.look(start.Add(step.after), step.hall, step.uplink)
+		if len(got) != len(step.raised)+len(step.ended) {
+			t.Errorf("%s: %v", step.name, got)
+		}
+		for _, s := range step.raised {
+			if a := got[s]; !a.Active || a.Text == "" || a.Since.IsZero() {
+				t.Errorf("%s: %v is %+v", step.name, s, a)
+			}
+		}
+		for _, s := range step.ended {
+			if a, ok := got[s]; !ok || a.Active {
+				t.Errorf("%s: %v is %+v", step.name, s, a)
+			}
+		}
+	}
+}
