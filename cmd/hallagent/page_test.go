@@ -166,7 +166,7 @@ func TestPage(t *testing.T) {
 	b.do(chromedp.Click(chromedp.CSS("#language")))
 	b.until(time.Second, row("Not connected"))
 	b.until(time.Second, `document.documentElement.lang === "en"`)
-	b.until(6*time.Second, `document.body.innerText.includes("The other side refuses")`)
+	b.until(6*time.Second, `[...document.querySelectorAll("#devices tr")].some((r) => r.innerText.includes("The other side refuses") && r.querySelector(".state.bad"))`)
 	b.look("troubled")
 	b.do(chromedp.Click(chromedp.CSS("#language")))
 	b.until(time.Second, row("未连接"))

@@ -33,7 +33,7 @@ function state(name, code, detail) {
   const good = name === "online" || name === "connected";
   const td = document.createElement("td");
   const span = document.createElement("span");
-  span.className = "state" + (good ? "" : name === "disabled" || name === "waiting" ? " off" : " bad");
+  span.className = "state" + (good ? "" : name === "disabled" || (name === "waiting" && !code) ? " off" : " bad");
   span.textContent = t().states[name] || name;
   td.append(span);
   const note = t().code[code] || detail || code;
