@@ -42,6 +42,9 @@ func (b *broker) watch(cfg config.Config, p *printer) error {
 	h := wire.Hall{Area: cfg.Hall.Area, ID: cfg.Hall.ID}
 	seen := map[string]string{} // epoch -> last sequence
 	return b.Subscribe(h.Prefix()+"#", 1, func(_ *mqtt.Client, _ packets.Subscription, pk packets.Packet) {
+		if len(pk.Payload) == 0 {
+			return // a retained topic was cleared
+		}
 		events, err := wire.Decode(pk.Payload)
 		if err != nil {
 			p.say("broker", "%s: %v", pk.TopicName, err)
@@ -91,6 +94,12 @@ func describe(e wire.Event) string {
 			return "a device that cannot be read"
 		}
 		return fmt.Sprintf("%s is %s %s", e.Source, d.State, d.Code)
+	case wire.TypeAlarm:
+		var a wire.Alarm
+		if json.Unmarshal(e.Data, &a) != nil {
+			return "an alarm that cannot be read"
+		}
+		return fmt.Sprintf("alarm: %s (active: %t)", a.Text, a.Active)
 	}
 	return ""
 }
