@@ -224,7 +224,10 @@ func TestForgottenDevice(t *testing.T) {
 	w.addReader("06", sim.ReaderOptions{})
 	w.configure("")
 	w.start()
-	seen := func(s *subscriber, id string) bool { _, err := s.last(hall.Device(id), new(wire.Device)); return err == nil }
+	seen := func(s *subscriber, id string) bool {
+		_, err := s.last(hall.Device(id), new(wire.Device))
+		return err == nil
+	}
 	first := subscribe(t, b.URL, nil)
 	eventually(t, 10*time.Second, "both readers are told", func() error {
 		if !seen(first, "rd-05") || !seen(first, "rd-06") {

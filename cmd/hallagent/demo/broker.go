@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"path"
+	"strings"
 
 	"github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/hooks/auth"
@@ -93,7 +95,7 @@ func describe(e wire.Event) string {
 		if json.Unmarshal(e.Data, &d) != nil {
 			return "a device that cannot be read"
 		}
-		return fmt.Sprintf("%s is %s %s", e.Source, d.State, d.Code)
+		return strings.TrimSpace(fmt.Sprintf("%s is %s %s", path.Base(e.Source), d.State, d.Code))
 	case wire.TypeAlarm:
 		var a wire.Alarm
 		if json.Unmarshal(e.Data, &a) != nil {

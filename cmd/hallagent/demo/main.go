@@ -123,6 +123,7 @@ func demo(ctx context.Context, o options, p *printer) error {
 	}
 	<-ctx.Done()
 	wg.Wait()
+	broker.Close() // what the agent said last is printed first
 	p.say("demo", "stopped")
 	return failed
 }

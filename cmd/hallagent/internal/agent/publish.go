@@ -75,7 +75,11 @@ func (a *Agent) tellOnce(last *told, now time.Time) {
 }
 
 func (a *Agent) tellDevice(last *told, renew bool, id string, d wire.Device) {
-	if before, ok := last.devices[id]; renew || !ok || before.State != d.State || before.Code != d.Code {
+	before, ok := last.devices[id]
+	if !ok && d.State == wire.DeviceOffline && d.Code == "" {
+		return // not tried yet: it may be online in a moment
+	}
+	if renew || !ok || before.State != d.State || before.Code != d.Code {
 		last.devices[id] = d
 		a.retain(a.hall.Device(id), id, wire.TypeDevice, d)
 	}

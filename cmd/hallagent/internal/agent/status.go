@@ -47,12 +47,12 @@ func (a *Agent) view() lan.Hall {
 	h.Streams = []lan.Stream{stream}
 
 	for _, r := range h.Readers {
-		if r.State != wire.DeviceOnline {
+		if r.Code != "" { // a device that was never tried yet has none
 			h.Reasons = append(h.Reasons, "device/"+r.ID+"/"+r.Code)
 		}
 	}
 	for _, c := range h.Counters {
-		if c.State != wire.DeviceOnline || c.Code != "" {
+		if c.Code != "" {
 			h.Reasons = append(h.Reasons, "device/"+c.ID+"/"+c.Code)
 		}
 	}
