@@ -89,7 +89,7 @@ func describe(e wire.Event) string {
 		if json.Unmarshal(e.Data, &s) != nil {
 			return "a status that cannot be read"
 		}
-		return fmt.Sprintf("agent is %s, session %s", s.State, s.Session)
+		return fmt.Sprintf("agent is %s, session %s %s", s.State, s.Session, strings.Join(s.Reasons, ", "))
 	case wire.TypeDevice:
 		var d wire.Device
 		if json.Unmarshal(e.Data, &d) != nil {

@@ -96,7 +96,7 @@ func counterView(line string, s counter.Status, l device.Status) lan.Counter {
 		ID: s.ID, Kind: s.Kind, Line: line, Door: s.Door,
 		State: deviceState(s.State, l.State), Since: s.Since, Code: s.Code, Err: s.Err, Hint: s.Hint,
 	}
-	if l.State != device.Online {
+	if l.State != device.Online || s.Code == "line" { // what is wrong with a line, its link knows best
 		v.Since, v.Code, v.Err, v.Hint = l.Since, l.Code, l.Err, l.Hint
 	}
 	if !s.LastReading.IsZero() {
