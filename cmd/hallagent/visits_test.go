@@ -214,3 +214,40 @@ func TestStatusAndOccupancy(t *testing.T) {
 	w.stop()
 	status(wire.Stopping)
 }
+
+// TestForgottenDevice takes a device out of the configuration: at the next start
+// what it left at the broker is cleared.
+func TestForgottenDevice(t *testing.T) {
+	b := mosquitto.Start(t, mosquitto.Options{})
+	w := newWorld(t, b.URL)
+	w.addReader("05", sim.ReaderOptions{})
+	w.addReader("06", sim.ReaderOptions{})
+	w.configure("")
+	w.start()
+	seen := func(s *subscriber, id string) bool {
+		_, err := s.last(hall.Device(id), new(wire.Device))
+		return err == nil
+	}
+	first := subscribe(t, b.URL, nil)
+	eventually(t, 10*time.Second, "both readers are told", func() error {
+		if !seen(first, "rd-05") || !seen(first, "rd-06") {
+			return fmt.Errorf("not both")
+		}
+		return nil
+	})
+	w.stop()
+	w.lines, w.readers = w.lines[:1], w.readers[:1]
+	w.configure("")
+	w.start()
+	eventually(t, 10*time.Second, "the removed reader is forgotten", func() error {
+		s := subscribe(t, b.URL, nil)
+		eventually(t, 5*time.Second, "the other one is told", func() error {
+			_, err := s.last(hall.Device("rd-05"), new(wire.Device))
+			return err
+		})
+		if seen(s, "rd-06") {
+			return fmt.Errorf("it is still there")
+		}
+		return nil
+	})
+}

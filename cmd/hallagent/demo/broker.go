@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"path"
+	"strings"
 
 	"github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/hooks/auth"
@@ -42,6 +44,9 @@ func (b *broker) watch(cfg config.Config, p *printer) error {
 	h := wire.Hall{Area: cfg.Hall.Area, ID: cfg.Hall.ID}
 	seen := map[string]string{} // epoch -> last sequence
 	return b.Subscribe(h.Prefix()+"#", 1, func(_ *mqtt.Client, _ packets.Subscription, pk packets.Packet) {
+		if len(pk.Payload) == 0 {
+			return // a retained topic was cleared
+		}
 		events, err := wire.Decode(pk.Payload)
 		if err != nil {
 			p.say("broker", "%s: %v", pk.TopicName, err)
@@ -84,13 +89,19 @@ func describe(e wire.Event) string {
 		if json.Unmarshal(e.Data, &s) != nil {
 			return "a status that cannot be read"
 		}
-		return fmt.Sprintf("agent is %s, session %s", s.State, s.Session)
+		return fmt.Sprintf("agent is %s, session %s %s", s.State, s.Session, strings.Join(s.Reasons, ", "))
 	case wire.TypeDevice:
 		var d wire.Device
 		if json.Unmarshal(e.Data, &d) != nil {
 			return "a device that cannot be read"
 		}
-		return fmt.Sprintf("%s is %s %s", e.Source, d.State, d.Code)
+		return strings.TrimSpace(fmt.Sprintf("%s is %s %s", path.Base(e.Source), d.State, d.Code))
+	case wire.TypeAlarm:
+		var a wire.Alarm
+		if json.Unmarshal(e.Data, &a) != nil {
+			return "an alarm that cannot be read"
+		}
+		return fmt.Sprintf("alarm: %s (active: %t)", a.Text, a.Active)
 	}
 	return ""
 }

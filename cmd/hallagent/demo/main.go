@@ -80,7 +80,8 @@ func demo(ctx context.Context, o options, p *printer) error {
 	if err != nil {
 		return err
 	}
-	defer broker.Close()
+	shut := sync.OnceFunc(func() { broker.Close() })
+	defer shut()
 	hall, err := newHall(o, cfg)
 	if err != nil {
 		return err
@@ -123,6 +124,7 @@ func demo(ctx context.Context, o options, p *printer) error {
 	}
 	<-ctx.Done()
 	wg.Wait()
+	shut() // what the agent said last is printed first
 	p.say("demo", "stopped")
 	return failed
 }

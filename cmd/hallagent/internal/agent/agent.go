@@ -58,6 +58,7 @@ type Agent struct {
 	lan      *lan.Server
 	pairings *lan.Pairings
 	passes   *passes
+	kept     *kept
 
 	lines   []line
 	readers []readerOnLine
@@ -98,6 +99,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Agent, error) {
 		hall: a.hall, outbox: a.visits, clock: a.clock, changed: make(chan struct{}, 1),
 		settings: estimateSettings(cfg),
 	}
+	a.kept = &kept{outbox: a.visits, topics: map[string]bool{}}
 	if err := a.buildLines(); err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"reflect"
 	"slices"
 	"strings"
@@ -10,14 +9,11 @@ import (
 
 	"github.com/hallagent/hallagent/counter"
 	"github.com/hallagent/hallagent/sync/lan"
-	"github.com/hallagent/hallagent/sync/outbox"
 	"github.com/hallagent/hallagent/sync/wire"
 )
 
-const (
-	look     = 250 * time.Millisecond // how often snapshots are compared with what was last told
-	retained = "retained"             // mark: the retained topics of the last configuration
-)
+// look is how often snapshots are compared with what was last told.
+const look = 250 * time.Millisecond
 
 // told is what the broker and the streams were last told.
 type told struct {
@@ -34,9 +30,6 @@ type told struct {
 // the estimate moves, within a look when anything else changes, and all of them
 // once per renewal, because a state expires.
 func (a *Agent) tell(ctx context.Context) error {
-	for _, t := range a.alarmTopics() {
-		a.mqtt.Retain(t, nil) // what stood when the last run was killed is judged anew
-	}
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	last := told{devices: map[string]wire.Device{}, readers: map[string]lan.Reader{}, alarms: newAlarms()}
@@ -82,7 +75,11 @@ func (a *Agent) tellOnce(last *told, now time.Time) {
 }
 
 func (a *Agent) tellDevice(last *told, renew bool, id string, d wire.Device) {
-	if before, ok := last.devices[id]; renew || !ok || before.State != d.State || before.Code != d.Code {
+	before, ok := last.devices[id]
+	if !ok && d.State == wire.DeviceOffline && d.Code == "" {
+		return // not tried yet: it may be online in a moment
+	}
+	if renew || !ok || before.State != d.State || before.Code != d.Code {
 		last.devices[id] = d
 		a.retain(a.hall.Device(id), id, wire.TypeDevice, d)
 	}
@@ -92,6 +89,7 @@ func (a *Agent) tellAlarms(last *told, renew bool, now time.Time, h lan.Hall) {
 	found := last.alarms.look(now, h, a.uplink.Status())
 	for s, alarm := range found {
 		if before, ok := last.standing[s]; renew || !ok || before != alarm {
+			a.kept.add(a.hall.Alarm(s.code, s.about))
 			a.retain(a.hall.Alarm(s.code, s.about), "agent", wire.TypeAlarm, alarm)
 			if !ok || before.Active != alarm.Active {
 				a.log.Warn("alarm", "code", s.code, "device", s.about, "active", alarm.Active, "err", alarm.Text)
@@ -157,53 +155,4 @@ func (a *Agent) devices() (ids []string) {
 		}
 	}
 	return ids
-}
-
-// alarmTopics are the topics of all alarms that this configuration can raise.
-func (a *Agent) alarmTopics() (topics []string) {
-	for _, id := range a.devices() {
-		topics = append(topics, a.hall.Alarm(alarmDevice, id))
-	}
-	for _, code := range []string{alarmStore, alarmLoss, alarmAck} {
-		topics = append(topics, a.hall.Alarm(code, visits))
-	}
-	return topics
-}
-
-// forget clears the retained topics that an earlier configuration named and
-// this one does not, and remembers those of this one.
-func (a *Agent) forget(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-a.visits.Opened():
-	}
-	topics := append([]string{a.hall.Status(), a.hall.Occupancy()}, a.alarmTopics()...)
-	for _, id := range a.devices() {
-		topics = append(topics, a.hall.Device(id))
-	}
-	var before []string
-	if text, err := a.visits.Mark(retained); err == nil && text != nil {
-		if err := json.Unmarshal(text, &before); err != nil {
-			a.log.Warn("cannot read the list of retained topics", "err", err)
-		}
-	}
-	for _, t := range before {
-		if !slices.Contains(topics, t) {
-			a.mqtt.Retain(t, nil)
-		}
-	}
-	// Only once a connection is up are the old topics gone at the broker.
-	if _, err := a.mqtt.Session(ctx); err != nil {
-		return err
-	}
-	text, err := json.Marshal(topics)
-	if err != nil {
-		return err
-	}
-	if err := a.visits.SetMarks(ctx, outbox.Mark{Name: retained, Value: text}); err != nil {
-		a.log.Warn("cannot keep the list of retained topics", "err", err)
-	}
-	<-ctx.Done()
-	return ctx.Err()
 }

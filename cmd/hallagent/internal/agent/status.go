@@ -47,12 +47,12 @@ func (a *Agent) view() lan.Hall {
 	h.Streams = []lan.Stream{stream}
 
 	for _, r := range h.Readers {
-		if r.State != wire.DeviceOnline {
+		if r.Code != "" { // a device that was never tried yet has none
 			h.Reasons = append(h.Reasons, "device/"+r.ID+"/"+r.Code)
 		}
 	}
 	for _, c := range h.Counters {
-		if c.State != wire.DeviceOnline || c.Code != "" {
+		if c.Code != "" {
 			h.Reasons = append(h.Reasons, "device/"+c.ID+"/"+c.Code)
 		}
 	}
@@ -96,7 +96,7 @@ func counterView(line string, s counter.Status, l device.Status) lan.Counter {
 		ID: s.ID, Kind: s.Kind, Line: line, Door: s.Door,
 		State: deviceState(s.State, l.State), Since: s.Since, Code: s.Code, Err: s.Err, Hint: s.Hint,
 	}
-	if l.State != device.Online {
+	if l.State != device.Online || s.Code == "line" { // what is wrong with a line, its link knows best
 		v.Since, v.Code, v.Err, v.Hint = l.Since, l.Code, l.Err, l.Hint
 	}
 	if !s.LastReading.IsZero() {
