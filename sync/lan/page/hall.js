@@ -84,6 +84,7 @@ function showOccupancy() {
 }
 
 function showHall() {
+  document.body.classList.toggle("lost", lost); // what is shown is no longer news
   $("offline").hidden = !lost;
   $("offline").textContent = t().offline;
   if (!hall) return;
