@@ -2,8 +2,10 @@ package outbox
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -12,8 +14,9 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// plain is the peer of the benchmark: bbolt as its manual shows it, one
-// goroutine that commits whatever waits, nothing kept but key and value.
+// plain is the peer of the benchmark: bbolt alone, one goroutine that commits
+// whatever waits, nothing kept but key and value. It fills pages and gathers a
+// commit as the outbox does, or the outbox would win by that alone.
 type plain struct {
 	db   *bolt.DB
 	in   chan plainRequest
@@ -43,6 +46,7 @@ func newPlain(b *testing.B) *plain {
 func (p *plain) run() {
 	name, seq := []byte("records"), uint64(0)
 	for first := range p.in {
+		runtime.Gosched()
 		waiting := []plainRequest{first}
 		for range len(p.in) {
 			waiting = append(waiting, <-p.in)
@@ -52,6 +56,7 @@ func (p *plain) run() {
 			if err != nil {
 				return err
 			}
+			bucket.FillPercent = 1
 			for _, r := range waiting {
 				seq++
 				if err := bucket.Put(binary.BigEndian.AppendUint64(nil, seq), r.value); err != nil {
@@ -71,13 +76,13 @@ func (p *plain) append(value []byte, done chan error) error {
 	return <-done
 }
 
-// BenchmarkAppend compares the outbox with plain bbolt, both durable, in turns
-// of one run so that the disk's mood is the same for both. ratio is the outbox's
-// median rate over the peer's.
-func BenchmarkAppend(b *testing.B) {
+// BenchmarkRatioAppend compares the outbox with plain bbolt, both durable, in
+// turns of one run so that the disk's mood is the same for both. ratio is the
+// outbox's median rate over the peer's.
+func BenchmarkRatioAppend(b *testing.B) {
 	value := make([]byte, 300)
 	for _, writers := range []int{1, 64} {
-		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+		b.Run(fmt.Sprintf("300 B, writers: %d", writers), func(b *testing.B) {
 			o := start(b, Options{})
 			p := newPlain(b)
 			dones := make([]chan error, writers)
@@ -93,9 +98,11 @@ func BenchmarkAppend(b *testing.B) {
 			}
 			slices.Sort(a)
 			slices.Sort(z)
-			b.ReportMetric(a[len(a)/2], "outbox/s")
-			b.ReportMetric(z[len(z)/2], "bbolt/s")
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(a[len(a)/2], "ours-appends/s")
+			b.ReportMetric(z[len(z)/2], "bbolt-appends/s")
 			b.ReportMetric(a[len(a)/2]/z[len(z)/2], "ratio")
+			b.ReportMetric(0.8, "aim-min")
 		})
 	}
 }
@@ -103,13 +110,12 @@ func BenchmarkAppend(b *testing.B) {
 // rate measures appends per second of so many writers over 200 ms.
 func rate(b *testing.B, writers int, write func(i int) error) float64 {
 	var wg sync.WaitGroup
-	counts := make([]int, writers)
+	counts, errs := make([]int, writers), make([]error, writers)
 	begin := time.Now()
 	for i := range writers {
 		wg.Go(func() {
 			for time.Since(begin) < 200*time.Millisecond {
-				if err := write(i); err != nil {
-					b.Error(err)
+				if errs[i] = write(i); errs[i] != nil {
 					return
 				}
 				counts[i]++
@@ -117,9 +123,13 @@ func rate(b *testing.B, writers int, write func(i int) error) float64 {
 		})
 	}
 	wg.Wait()
+	took := time.Since(begin)
+	if err := errors.Join(errs...); err != nil {
+		b.Fatal(err)
+	}
 	total := 0
 	for _, n := range counts {
 		total += n
 	}
-	return float64(total) / time.Since(begin).Seconds()
+	return float64(total) / took.Seconds()
 }

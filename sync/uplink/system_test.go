@@ -51,7 +51,7 @@ func startHall(t *testing.T, url string, central bool) *hall {
 }
 
 // background runs something until the test ends.
-func background(t *testing.T, run func(context.Context) error) {
+func background(t testing.TB, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
