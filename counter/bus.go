@@ -197,6 +197,7 @@ func (b *Bus) take(ctx context.Context, m *member, r Reading) {
 		mark, err := b.marks(m.config.ID)
 		if err == nil {
 			m.meter, err = NewMeter(mark, b.poll)
+			m.meter.Rate = m.config.Rate
 		}
 		switch {
 		case err == nil:

@@ -28,6 +28,10 @@ type Config struct {
 	Door string
 	Swap bool // the device's "in" leads out of the hall
 
+	// Rate is the most persons a second in one direction; a total that rises
+	// faster is not believed. 3 if 0.
+	Rate float64
+
 	// Settings is what the kind's Settings returned, filled in.
 	Settings Settings
 }

@@ -62,18 +62,18 @@ func troubleOf(err error) Trouble {
 	var payload *PayloadError
 	var kind *KindError
 	var unanswered *unansweredError
-	m := meaning{"error", "读卡出错,请重新放卡", "Reading failed; lay the card down again"}
+	m := meaning{"error", "读卡出错，请重新放卡", "Reading failed; lay the card down again"}
 	switch {
 	case errors.As(err, &status):
 		m = status.meaning()
 	case errors.As(err, &payload):
-		m = meaning{codeBadPayload, "证件数据不完整,请重新放卡", "The card's data is incomplete; lay the card down again"}
+		m = meaning{codeBadPayload, "证件数据不完整，请重新放卡", "The card's data is incomplete; lay the card down again"}
 	case errors.As(err, &kind):
-		m = meaning{codeCardKind, "暂不支持此类证件,请人工录入", "This kind of card is not supported yet; enter the data by hand"}
+		m = meaning{codeCardKind, "暂不支持此类证件，请人工录入", "This kind of card is not supported yet; enter the data by hand"}
 	case errors.As(err, &unanswered) && unanswered.rubbish > 0:
-		m = meaning{codeGarbledAnswer, "读卡器数据有误,请重新放卡", "The reader's answer was garbled; lay the card down again"}
+		m = meaning{codeGarbledAnswer, "读卡器数据有误，请重新放卡", "The reader's answer was garbled; lay the card down again"}
 	case errors.As(err, &unanswered):
-		m = meaning{codeNoAnswer, "读卡器没有应答,请重新放卡", "The reader did not answer; lay the card down again"}
+		m = meaning{codeNoAnswer, "读卡器没有应答，请重新放卡", "The reader did not answer; lay the card down again"}
 	}
 	return Trouble{Code: m.code, ZH: m.zh, EN: m.en, Detail: err.Error()}
 }

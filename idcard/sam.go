@@ -103,23 +103,23 @@ type meaning struct{ code, zh, en string }
 
 // meanings by SW3, GA 467 and vendors' tables.
 var meanings = map[byte]meaning{
-	0x10: {"reader_saw_bad_checksum", "读卡器收到的数据有误,请重新放卡", "The reader received garbled data; lay the card down again"},
-	0x11: {"reader_saw_bad_length", "读卡器收到的数据有误,请重新放卡", "The reader received garbled data; lay the card down again"},
-	0x21: {"bad_command", "读卡器不支持此操作,请联系技术人员", "The reader does not know this operation; call support"},
-	0x23: {"not_permitted", "读卡器没有此操作的权限,请联系技术人员", "The reader may not do this; call support"},
-	0x24: {"unknown_error", "读卡器出错,请重新放卡", "The reader reports an error; lay the card down again"},
-	0x31: {"card_rejected_sam", "证件拒绝读卡器,请重新放卡", "The card did not accept the reader; lay it down again"},
-	0x32: {"sam_rejected_card", "未能验证证件,请平放证件不要移动", "The card could not be verified; lay it flat and do not move it"},
-	0x33: {"info_verify_error", "证件信息校验失败,请核对证件真伪", "The card's data failed verification; check that the card is genuine"},
+	0x10: {"reader_saw_bad_checksum", "读卡器收到的数据有误，请重新放卡", "The reader received garbled data; lay the card down again"},
+	0x11: {"reader_saw_bad_length", "读卡器收到的数据有误，请重新放卡", "The reader received garbled data; lay the card down again"},
+	0x21: {"bad_command", "读卡器不支持此操作，请联系技术人员", "The reader does not know this operation; call support"},
+	0x23: {"not_permitted", "读卡器没有此操作的权限，请联系技术人员", "The reader may not do this; call support"},
+	0x24: {"unknown_error", "读卡器出错，请重新放卡", "The reader reports an error; lay the card down again"},
+	0x31: {"card_rejected_sam", "证件拒绝读卡器，请重新放卡", "The card did not accept the reader; lay it down again"},
+	0x32: {"sam_rejected_card", "未能验证证件，请平放证件不要移动", "The card could not be verified; lay it flat and do not move it"},
+	0x33: {"info_verify_error", "证件信息校验失败，请核对证件真伪", "The card's data failed verification; check that the card is genuine"},
 	0x37: {"fingerprint_verify_error", "证件指纹信息校验失败", "The card's fingerprint data failed verification"},
-	0x3F: {"info_length_error", "证件信息长度有误,请重新放卡", "The card's data has a wrong length; lay the card down again"},
+	0x3F: {"info_length_error", "证件信息长度有误，请重新放卡", "The card's data has a wrong length; lay the card down again"},
 	0x40: {"wrong_card_type", "无法识别的证件类型", "This kind of card is not recognised"},
-	0x41: {"read_failed", "读卡失败,请平放证件不要移动", "Reading failed; lay the card flat and do not move it"},
-	0x47: {"random_number_failed", "读卡失败,请重新放卡", "Reading failed; lay the card down again"},
-	0x60: {"sam_self_test_failed", "读卡器安全模块自检失败,请联系技术人员", "The reader's security module failed its self-test; call support"},
-	0x66: {"sam_not_authorised", "读卡器安全模块未授权,请联系技术人员", "The reader's security module is not authorised; call support"},
-	0x80: {"no_card_found", "未检测到证件,请放卡", "No card found; lay the card down"},
-	0x81: {"select_failed", "选卡失败,请重新放卡,一次只放一张", "The card could not be selected; lay down one card only"},
+	0x41: {"read_failed", "读卡失败，请平放证件不要移动", "Reading failed; lay the card flat and do not move it"},
+	0x47: {"random_number_failed", "读卡失败，请重新放卡", "Reading failed; lay the card down again"},
+	0x60: {"sam_self_test_failed", "读卡器安全模块自检失败，请联系技术人员", "The reader's security module failed its self-test; call support"},
+	0x66: {"sam_not_authorised", "读卡器安全模块未授权，请联系技术人员", "The reader's security module is not authorised; call support"},
+	0x80: {"no_card_found", "未检测到证件，请放卡", "No card found; lay the card down"},
+	0x81: {"select_failed", "选卡失败，请重新放卡，一次只放一张", "The card could not be selected; lay down one card only"},
 	0x91: {"no_such_content", "证件中没有此项内容", "The card holds no such content"},
 }
 
@@ -140,7 +140,7 @@ func (e *StatusError) meaning() meaning {
 	if m, ok := meanings[e.SW3]; ok {
 		return m
 	}
-	return meaning{"unknown_status", "读卡器出错,请重新放卡", "The reader reports an error; lay the card down again"}
+	return meaning{"unknown_status", "读卡器出错，请重新放卡", "The reader reports an error; lay the card down again"}
 }
 
 func (e *StatusError) Error() string {

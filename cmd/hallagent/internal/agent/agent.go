@@ -142,7 +142,7 @@ func (a *Agent) buildLines() error {
 	counters := map[string][]counter.Config{}
 	for _, c := range a.cfg.Counters {
 		counters[c.Line] = append(counters[c.Line], counter.Config{
-			ID: c.ID, Kind: c.Kind, Line: c.Line, Door: c.Door, Swap: c.Swap, Settings: c.Settings,
+			ID: c.ID, Kind: c.Kind, Line: c.Line, Door: c.Door, Swap: c.Swap, Rate: c.Rate, Settings: c.Settings,
 		})
 	}
 	for _, l := range a.cfg.Lines {

@@ -114,7 +114,7 @@ func (c *Config) checkLines(d *decoder) {
 		}
 		ports[port] = path
 		if l.Poll < 100*time.Millisecond || l.Poll > time.Minute {
-			d.fail(path+".poll", "100ms to 1m; 1s suits most counters", "%v is no useful pace", l.Poll)
+			d.fail(path+".poll", "100ms to 1m; 900ms to a few seconds suits most counters", "%v is no useful pace", l.Poll)
 		}
 		if l.ID != "" && !used[l.ID] && !doubt {
 			d.warn(path+".id", "remove the line or name it in a reader or counter", "no device uses the line %q", l.ID)
@@ -205,6 +205,9 @@ func (c *Config) checkCounters(d *decoder) {
 		c.line(d, path+".line", k.Line)
 		if readers[k.Line] && k.Line != "" {
 			d.fail(path+".line", "a reader needs a line of its own", "%q already belongs to a reader", k.Line)
+		}
+		if k.Rate < 0.1 || k.Rate > 100 {
+			d.fail(path+".rate", "0.1 to 100; 3 suits one lane", "%v persons a second is no plausible rate", k.Rate)
 		}
 		if d.require(path+".door", k.Door, "the id of one of the doors") && doors[k.Door] == "" {
 			d.fail(path+".door", suggest(k.Door, doorIDs), "there is no door %q", k.Door)

@@ -56,7 +56,9 @@ type Line struct {
 	Poll time.Duration `yaml:"poll"` // between two readings of each counter on it
 }
 
-func (l *Line) defaults() { l.Poll = time.Second }
+// defaults reads a counter a little more often than once a second, so that a
+// pass is on the page within one.
+func (l *Line) defaults() { l.Poll = 900 * time.Millisecond }
 
 // Reader is an ID-card reader at a window.
 type Reader struct {
@@ -80,14 +82,17 @@ func (d *Door) defaults() { d.Role = "visitor" }
 // Counter is an entrance counter at a door. Keys of its kind stand beside the
 // common ones and land in Settings.
 type Counter struct {
-	ID   string `yaml:"id"`
-	Kind string `yaml:"kind"`
-	Line string `yaml:"line"`
-	Door string `yaml:"door"`
-	Swap bool   `yaml:"swap"` // in and out are exchanged
+	ID   string  `yaml:"id"`
+	Kind string  `yaml:"kind"`
+	Line string  `yaml:"line"`
+	Door string  `yaml:"door"`
+	Swap bool    `yaml:"swap"` // in and out are exchanged
+	Rate float64 `yaml:"rate"` // most persons a second in one direction; a total that rises faster is not believed
 
 	Settings counter.Settings `yaml:"-"`
 }
+
+func (c *Counter) defaults() { c.Rate = 3 }
 
 // inline gives the decoder the settings of the kind that was just read.
 func (c *Counter) inline() any {
