@@ -18,7 +18,7 @@ build:
 
 test:
 	@start=$$(date +%s); \
-	.ci/needs && $(MAKE) --no-print-directory check && go test $(RACE) ./... && \
+	.ci/needs && $(MAKE) --no-print-directory check && go tool gotestsum --format pkgname -- $(RACE) ./... && \
 	echo "make test took $$(( $$(date +%s) - start )) s"
 
 check:

@@ -87,13 +87,12 @@ func Start(t testing.TB, o Options) *Broker {
 // program finds mosquitto, which Debian keeps off the path of users.
 func program() (string, error) {
 	path, err := exec.LookPath("mosquitto")
-	if err == nil {
-		return path, nil
+	if err != nil {
+		if elsewhere, found := exec.LookPath("/usr/sbin/mosquitto"); found == nil {
+			return elsewhere, nil
+		}
 	}
-	if _, elsewhere := os.Stat("/usr/sbin/mosquitto"); elsewhere == nil {
-		return "/usr/sbin/mosquitto", nil
-	}
-	return "", err
+	return path, err
 }
 
 func freePort(t testing.TB) int {
