@@ -30,7 +30,7 @@ func main() {
 
 // commands are the sub-commands.
 type commands struct {
-	Config string `help:"The configuration file." default:"/etc/hallagent/hallagent.yaml" placeholder:"FILE" type:"path"`
+	Config string `help:"The configuration file (${default})." default:"/etc/hallagent/hallagent.yaml" placeholder:"FILE" type:"path"`
 
 	Run     runCommand     `cmd:"" help:"Run the agent until it is stopped."`
 	Check   checkCommand   `cmd:"" help:"Check the configuration and say all that is wrong with it."`
