@@ -217,7 +217,7 @@ func (a *Agent) statusMessage(session uint64, state wire.AgentState) mqtt.Messag
 	if state != "" {
 		s.State, s.Reasons = state, nil
 	}
-	payload, err := wire.State(a.hall, "agent", wire.TypeStatus, s.Session, time.Now(), s)
+	payload, err := wire.State(a.hall, a.hall.Status(), "agent", wire.TypeStatus, s.Session, time.Now(), s)
 	if err != nil {
 		a.log.Error("cannot encode the status", "err", err)
 	}
@@ -253,8 +253,9 @@ func (a *Agent) encode(records []outbox.Record, replayed bool) ([]byte, error) {
 	return batch, nil
 }
 
-// received takes what comes down from the broker.
-func (a *Agent) received(topic string, payload []byte, _ bool) {
+// received takes what comes down from the broker. A wish to have records again
+// is of the moment: one that the broker kept would be granted at each connect.
+func (a *Agent) received(topic string, payload []byte, retained bool) {
 	stream, ok := a.hall.AckStream(topic)
 	if !ok || stream != visits {
 		return
@@ -264,7 +265,7 @@ func (a *Agent) received(topic string, payload []byte, _ bool) {
 		a.log.Warn("cannot read an acknowledgement", "stream", stream, "err", err)
 		return
 	}
-	a.uplink.Acknowledged(ack.Epoch, ack.Upto, ack.Resend)
+	a.uplink.Acknowledged(ack.Epoch, ack.Upto, ack.Resend && !retained)
 }
 
 func (a *Agent) metrics() http.Handler {
