@@ -5,7 +5,7 @@
 // part for its Status and makes constant metrics of it. So a removed device is
 // gone at the next scrape, and the page and the metrics can never disagree.
 // Labels are device, line, door, kind, state, code, stream, reason, result,
-// direction and address; nothing about a person is ever one.
+// direction, address and version; nothing about a person is ever one.
 package metrics
 
 import (
