@@ -419,8 +419,7 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// TestPageIsWhole makes sure the page needs nothing from outside and that both
-// languages know the same texts.
+// TestPageIsWhole makes sure the page needs nothing from outside.
 func TestPageIsWhole(t *testing.T) {
 	s := newServer(t)
 	for _, path := range []string{"/", "/page/hall.css", "/page/hall.js", "/page/texts.js", "/page/icon.svg"} {
