@@ -8,7 +8,8 @@
 // stored, and what was stored last is still sent, if the broker is there.
 //
 // Limits: one hall for each process and data directory. A device, a broker or a
-// disk that is away never ends the agent; only ctx, or a bug of a part, does.
+// disk that is away never ends the agent; only ctx, or a bug of a part, does, and
+// an agent that runs already keeps it from starting.
 package agent
 
 import (
@@ -288,8 +289,14 @@ func (a *Agent) metrics() http.Handler {
 	})
 }
 
-// Run runs the agent until ctx ends and everything has stopped.
+// Run runs the agent until ctx ends and everything has stopped. It refuses to run
+// beside another agent of the same data folder: with the same client id they
+// would throw each other off the broker, and the later boot count of the second
+// would make the sessions of the first look old even after the second has gone.
 func (a *Agent) Run(ctx context.Context) error {
+	if err := a.alone(); err != nil {
+		return fmt.Errorf("run the agent: %w", err)
+	}
 	top := []part{
 		{"lan", a.lan.Run}, {"control", a.control}, {"tell", a.tell}, {"forget", a.forget},
 	}
