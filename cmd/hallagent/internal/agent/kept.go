@@ -24,18 +24,27 @@ type kept struct {
 	mu     sync.Mutex
 	topics map[string]bool
 	behind bool // the list on disk lacks some of topics
+	retry  time.Time
 }
+
+// saveAgain is the pause after a save that failed: one that the disk holds up
+// takes a second, and what is told to the world waits for it.
+const saveAgain = 10 * time.Second
 
 // add remembers a topic before it is used. Where the disk does not take it, it
 // goes there when it, or another one, is used again.
 func (k *kept) add(topic string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.topics[topic] || k.behind {
-		k.topics[topic] = true
+	if !k.topics[topic] {
+		k.topics[topic], k.behind = true, true
+	}
+	if k.behind && !time.Now().Before(k.retry) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		k.behind = k.save(ctx) != nil
+		if k.behind = k.save(ctx) != nil; k.behind {
+			k.retry = time.Now().Add(saveAgain)
+		}
 	}
 }
 
