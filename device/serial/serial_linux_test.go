@@ -84,7 +84,8 @@ func TestBlockedWrite(t *testing.T) {
 	if err := <-failed; code(err) != "closed" {
 		t.Errorf("Close ended the write with %v", err)
 	}
-	if n := runtime.NumGoroutine(); n > goroutines {
+	// The last one may have said that it ended and not be gone yet; a leak leaves 50.
+	if n := runtime.NumGoroutine(); n > goroutines+1 {
 		t.Errorf("%d goroutines before, %d after", goroutines, n)
 	}
 }
@@ -157,7 +158,8 @@ func TestOpenAndCloseLeavesNothing(t *testing.T) {
 	if n := openFiles(t); n != fds {
 		t.Errorf("%d descriptors before, %d after", fds, n)
 	}
-	if n := runtime.NumGoroutine(); n > goroutines {
+	// The last one may have said that it ended and not be gone yet; a leak leaves 50.
+	if n := runtime.NumGoroutine(); n > goroutines+1 {
 		t.Errorf("%d goroutines before, %d after", goroutines, n)
 	}
 }
