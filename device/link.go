@@ -23,7 +23,9 @@ var errEnded = errors.New("use of the line ended")
 // A line is Online from the first valid answer until it is closed. One that is
 // open and does not answer is Wedged, and stays so through the closing and
 // opening that may cure it, until it is heard again or cannot be opened any
-// more: a device that is stuck must not look like one that is starting.
+// more: a device that is stuck must not look like one that is starting. For the
+// same reason the cause of trouble stays until the line is heard, though it may
+// be open again: a line that is taken and dropped in turns is not well between.
 type Link struct {
 	name string
 	dial Dial
@@ -121,9 +123,6 @@ func (l *Link) opened() {
 	defer l.mu.Unlock()
 	l.heard = false
 	l.status.Opens++
-	if l.status.State == Waiting {
-		l.status.Code, l.status.Err, l.status.Hint = "", "", ""
-	}
 }
 
 // closed says that the line could not be opened, so it is no longer Wedged.

@@ -75,6 +75,25 @@ func TestLinkOnlineAndStop(t *testing.T) {
 	})
 }
 
+// TestLinkTakenAndDropped: a device server that is busy with another program
+// takes each connection and drops it. That is one trouble, not one for each.
+func TestLinkTakenAndDropped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLink("gates", pipe, func(context.Context, Conn, func()) error {
+			time.Sleep(300 * time.Millisecond)
+			return io.EOF
+		}, discard())
+		defer run(t, l)()
+		time.Sleep(time.Second)
+		for range 100 {
+			time.Sleep(100 * time.Millisecond)
+			if s := l.Status(); s.State != Waiting || s.Code != "closed" || s.Hint == "" {
+				t.Fatalf("%+v", s)
+			}
+		}
+	})
+}
+
 func TestLinkBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tries := make(chan time.Time, 2000)

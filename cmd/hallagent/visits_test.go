@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -250,4 +251,27 @@ func TestForgottenDevice(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestSecondAgent starts the program beside one that runs, as happens when
+// somebody tries it by hand: it ends, and the broker hears nothing of it.
+func TestSecondAgent(t *testing.T) {
+	b := mosquitto.Start(t, mosquitto.Options{})
+	w := newWorld(t, b.URL)
+	w.configure("")
+	w.start()
+	w.ready()
+	eventually(t, 5*time.Second, "the control socket is there", func() error {
+		_, err := os.Stat(filepath.Join(w.data(), "control.sock"))
+		return err
+	})
+	_, errs, code := command(t, "run", "--config", w.file())
+	if code != 1 || !strings.Contains(errs, "another hallagent") {
+		t.Errorf("a second agent ends with %d and %q", code, errs)
+	}
+	var boot struct{ Boot int }
+	text, err := os.ReadFile(filepath.Join(w.data(), "boot"))
+	if err != nil || json.Unmarshal(text, &boot) != nil || boot.Boot != 1 {
+		t.Errorf("it counted as a start: %s, %v", text, err)
+	}
 }

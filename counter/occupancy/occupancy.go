@@ -59,7 +59,8 @@ const (
 	// days have taught a better one: a day of 1400 passes then ends 12 off.
 	noise = 0.1
 
-	// doubt is how many passes an uncertain interval may hide beside those it shows.
+	// doubt is how many passes an uncertain interval may hide beside those it shows,
+	// however short it was; a long one may hide all that the door usually sees.
 	doubt = 10
 
 	// spanned is how long before 04:00 or before a head count a pass may have begun
@@ -140,6 +141,9 @@ func (e *Estimator) Apply(p counter.Pass) {
 	s.Net.In, s.Net.Out = s.Net.In+net.In, s.Net.Out+net.Out
 	if (p.Uncertain || divided) && p.To.After(s.Since) {
 		n := p.In + p.Out + doubt
+		if p.Uncertain {
+			n += uint64(e.rate(t, p.From) * p.To.Sub(p.From).Seconds())
+		}
 		s.Uncertain += n
 		s.Doubt += float64(n) * float64(n)
 	}

@@ -132,6 +132,13 @@ func TestTrust(t *testing.T) {
 			}, at(9, 0), Approximate, Guessed},
 			{"after a head count", func(e *Estimator) { e.Correct(3, at(9, 1)) }, at(9, 1), Good, ""},
 		}},
+		"a reset after a long gap": {hall(1), []step{
+			{"a busy hour", func(e *Estimator) { heard(e); e.Apply(pass("1", at(9, 0), 150, 130)) }, at(9, 0), Good, ""},
+			{"and two hours of which nobody knows", func(e *Estimator) {
+				read(e, at(11, 0))
+				e.Apply(counter.Pass{Device: "gate-1", Door: "D1", In: 1, From: at(9, 0), To: at(11, 0), Uncertain: true})
+			}, at(11, 0), Approximate, Guessed},
+		}},
 		"errors add up": {hall(1), []step{
 			{"300 passes", func(e *Estimator) { heard(e); e.Apply(pass("1", at(9, 0), 150, 150)) }, at(9, 0), Good, ""},
 			{"500 passes", func(e *Estimator) { e.Apply(pass("1", at(9, 1), 100, 100)) }, at(9, 1), Approximate, Drift},

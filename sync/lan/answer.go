@@ -2,6 +2,7 @@ package lan
 
 import (
 	"encoding/json"
+	"mime"
 	"net/http"
 )
 
@@ -44,7 +45,7 @@ const maxBody = 64 << 10
 
 // take reads a JSON body into v, or refuses the request and says false.
 func take(w http.ResponseWriter, r *http.Request, v any) bool {
-	if r.Header.Get("Content-Type") != "application/json" {
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
 		refuse(w, http.StatusUnsupportedMediaType, "content_type", "the body must be application/json")
 		return false
 	}

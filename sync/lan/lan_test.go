@@ -168,6 +168,9 @@ func TestPairing(t *testing.T) {
 	if w := post(`{}`, "Content-Type", "text/plain"); w.Code != 415 {
 		t.Errorf("a form post gives %d", w.Code)
 	}
+	if w := post(`{"code":"ZZZZZZZZZZ","workstation":"ws"}`, "Content-Type", "application/json; charset=utf-8"); w.Code != 403 {
+		t.Errorf("JSON with its charset gives %d", w.Code) // as .NET and axios send it
+	}
 	if w := call(s, "GET", "/v1/pair", ""); w.Code != 404 && w.Code != 405 {
 		t.Errorf("GET gives %d", w.Code)
 	}
@@ -340,6 +343,20 @@ func TestWindow(t *testing.T) {
 	}
 }
 
+// TestFullClaimant: a card that a stream has no room for reached nobody.
+func TestFullClaimant(t *testing.T) {
+	s := newServer(t)
+	if _, ok := s.windows.join("05", "token", true); !ok {
+		t.Fatal("the window is not free")
+	}
+	for range queueLen + 1 {
+		s.ShowCard(idcard.Event{Type: idcard.CardRead, Window: "05", Card: &idcard.Card{}})
+	}
+	if claimed, unclaimed := s.Cards(); claimed != queueLen || unclaimed != 1 {
+		t.Errorf("%d claimed, %d unclaimed", claimed, unclaimed)
+	}
+}
+
 // TestSlowClient shows that a client that does not read is dropped and holds up
 // nobody.
 func TestSlowClient(t *testing.T) {
@@ -402,8 +419,7 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// TestPageIsWhole makes sure the page needs nothing from outside and that both
-// languages know the same texts.
+// TestPageIsWhole makes sure the page needs nothing from outside.
 func TestPageIsWhole(t *testing.T) {
 	s := newServer(t)
 	for _, path := range []string{"/", "/page/hall.css", "/page/hall.js", "/page/texts.js", "/page/icon.svg"} {

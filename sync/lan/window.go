@@ -74,7 +74,7 @@ func (ws *windows) leave(window string, c *client) {
 }
 
 // toClaimant sends an event to the stream that claimed the window and to the
-// other streams of the same token, and says whether there was one.
+// other streams of the same token, and says whether one of them took it.
 func (ws *windows) toClaimant(window string, e []byte) bool {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -82,13 +82,13 @@ func (ws *windows) toClaimant(window string, e []byte) bool {
 	if claimant == nil {
 		return false
 	}
-	token := ws.streams[window][claimant]
+	token, taken := ws.streams[window][claimant], false
 	for c, t := range ws.streams[window] {
 		if t == token {
-			c.send(e)
+			taken = c.send(e) || taken
 		}
 	}
-	return true
+	return taken
 }
 
 // toAll sends an event without anything personal to every stream of a window.
@@ -168,6 +168,9 @@ func (s *Server) streamWindow(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.windows.leave(window, c)
+	if now, ok := s.opt.Window(window); ok {
+		reader = now // it may have changed just before the stream was there to be told
+	}
 	c.send(event("reader", ReaderEvent{Reader: reader}))
 	c.serve(w, r)
 }

@@ -25,7 +25,7 @@ const (
 type Status struct {
 	State   AgentState             `json:"state"`
 	Session string                 `json:"session"` // Session(boot, connection)
-	Since   time.Time              `json:"since"`   // of State
+	Since   time.Time              `json:"since"`   // start of the agent
 	Version string                 `json:"version"`
 	Streams map[string]StreamState `json:"streams,omitempty"`
 	Reasons []string               `json:"reasons,omitempty"` // codes of what makes it degraded

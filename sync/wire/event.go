@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -55,9 +56,9 @@ const (
 )
 
 // State makes the event of a retained topic: newest wins, expires by itself.
-// The id is unique for the source as long as its states are made at different
-// milliseconds or in different sessions.
-func State(h Hall, about, typ, session string, now time.Time, data any) ([]byte, error) {
+// The id holds the topic below the hall's prefix: two alarms of one source are
+// often raised within a millisecond, and are two events all the same.
+func State(h Hall, topic, about, typ, session string, now time.Time, data any) ([]byte, error) {
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", typ, err)
@@ -66,7 +67,7 @@ func State(h Hall, about, typ, session string, now time.Time, data any) ([]byte,
 	expiry := now.Add(StateLife)
 	return json.Marshal(Event{
 		SpecVersion:     "1.0",
-		ID:              fmt.Sprintf("%s/%s/%d", typ, session, now.UnixMilli()),
+		ID:              fmt.Sprintf("%s/%s/%d", strings.TrimPrefix(topic, h.Prefix()), session, now.UnixMilli()),
 		Source:          h.Source(about),
 		Type:            typ,
 		Time:            now,
@@ -77,7 +78,7 @@ func State(h Hall, about, typ, session string, now time.Time, data any) ([]byte,
 }
 
 // stored is a record as it lies in the outbox: an Event before the stream gave
-// it a place. Encode relies on it being a JSON object that is not empty.
+// it a place. AppendRecord relies on it being a JSON object that is not empty.
 type stored struct {
 	SpecVersion     string          `json:"specversion"`
 	Source          string          `json:"source"`

@@ -4,7 +4,7 @@
 // Events are CloudEvents 1.0 in structured JSON, because MQTT 3.1.1 has no
 // header fields to put attributes into. Records of a stream are stored without
 // the attributes that depend on the sending (stream, epoch, sequence, replayed);
-// those are spliced in by Encode, so that the stored bytes stay what was
+// those are spliced in by AppendRecord, so that the stored bytes stay what was
 // accepted. Schemas holds a JSON Schema for every payload.
 //
 // Limits: a message is at most MaxMessage bytes; receivers ignore unknown keys,

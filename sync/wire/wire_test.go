@@ -68,8 +68,8 @@ func ptr[T any](v T) *T { return &v }
 // messages is one of every payload, as the agent makes it.
 func messages(t *testing.T) map[string][]byte {
 	t.Helper()
-	state := func(about, typ string, data any) []byte {
-		p, err := State(hall, about, typ, Session(12, 3), noon, data)
+	state := func(topic, about, typ string, data any) []byte {
+		p, err := State(hall, topic, about, typ, Session(12, 3), noon, data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -90,22 +90,42 @@ func messages(t *testing.T) map[string][]byte {
 	}
 	batch = AppendRecord(batch, second, Place{Stream: "visits", Epoch: "000001-9f3a77c2", Sequence: 2, Recorded: noon, Replayed: true})
 	return map[string][]byte{
-		"status": state("agent", TypeStatus, Status{
+		"status": state(hall.Status(), "agent", TypeStatus, Status{
 			State: Degraded, Session: Session(12, 3), Since: noon, Version: "1.0.0", Reasons: []string{"device/rd-05/missing"},
 			Streams: map[string]StreamState{"visits": {Epoch: "000001-9f3a77c2", Last: 7, Pending: 2}},
 		}),
-		"device-reader":  state("rd-05", TypeDevice, Device{State: DeviceOffline, Since: noon, Code: "missing", Kind: "sam", Window: "05"}),
-		"device-counter": state("gate-1", TypeDevice, Device{State: DeviceOnline, Since: noon, Kind: "modbus", Door: "D1"}),
-		"occupancy": state("agent", TypeOccupancy, Occupancy{
+		"device-reader":  state(hall.Device("rd-05"), "rd-05", TypeDevice, Device{State: DeviceOffline, Since: noon, Code: "missing", Kind: "sam", Window: "05"}),
+		"device-counter": state(hall.Device("gate-1"), "gate-1", TypeDevice, Device{State: DeviceOnline, Since: noon, Kind: "modbus", Door: "D1"}),
+		"occupancy": state(hall.Occupancy(), "agent", TypeOccupancy, Occupancy{
 			Day: "2026-11-23", People: ptr(45), Low: ptr(40), High: ptr(50), Level: ptr("moderate"), Trust: "approximate",
 			In: 60, Out: 15, Capacity: 150, Doors: []DoorOccupancy{{Door: "D1", In: 60, Out: 15, Last: &noon, State: "online"}},
 		}),
-		"occupancy-unknown": state("agent", TypeOccupancy, Occupancy{
+		"occupancy-unknown": state(hall.Occupancy(), "agent", TypeOccupancy, Occupancy{
 			Day: "2026-11-23", Trust: "unknown", Reason: "not_read", Capacity: 150, Doors: []DoorOccupancy{{Door: "D1", State: "waiting"}},
 		}),
-		"alarm":  state("agent", TypeAlarm, Alarm{Active: true, Severity: "warning", Since: noon, Text: "the store cannot be written", Hint: "free some space"}),
+		"alarm":  state(hall.Alarm("store_unusable", "visits"), "agent", TypeAlarm, Alarm{Active: true, Severity: "warning", Since: noon, Text: "the store cannot be written", Hint: "free some space"}),
 		"visits": batch,
 		"gap":    record("agent", TypeGap, 9, Gap{Epoch: "000001-9f3a77c2", From: 5, To: 9, Count: 5, Reason: "size"}),
+	}
+}
+
+// TestStateIDs raises two alarms of one source at the same moment: CloudEvents
+// wants source and id together to be unique.
+func TestStateIDs(t *testing.T) {
+	seen := map[string]bool{}
+	for _, code := range []string{"store_unusable", "records_lost"} {
+		p, err := State(hall, hall.Alarm(code, "visits"), "agent", TypeAlarm, Session(12, 3), noon, Alarm{Since: noon})
+		if err != nil {
+			t.Fatal(err)
+		}
+		events, err := Decode(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[events[0].ID] {
+			t.Errorf("id %s is given twice", events[0].ID)
+		}
+		seen[events[0].ID] = true
 	}
 }
 

@@ -28,15 +28,16 @@ function cell(text, kind, note) {
   return td;
 }
 
-// state is told by a word and a shape; the colour only repeats it.
-function state(name, code, detail) {
+// state is told by a word and a shape; the colour only repeats it. What a code
+// means may depend on the part it is about.
+function state(name, code, detail, part) {
   const good = name === "online" || name === "connected";
   const td = document.createElement("td");
   const span = document.createElement("span");
   span.className = "state" + (good ? "" : name === "disabled" || (name === "waiting" && !code) ? " off" : " bad");
   span.textContent = t().states[name] || name;
   td.append(span);
-  const note = t().code[code] || detail || code;
+  const note = t().code[`${part}_${code}`] || t().code[code] || detail || code;
   if (note) {
     const small = document.createElement("small");
     small.textContent = note;
@@ -97,9 +98,9 @@ function showHall() {
   rows("devices", [
     ...h.lines.map((l) => [cell(l.id), cell(l.url.split("?")[0], "address"), state(l.state, l.code, l.err)]),
     ...h.counters.map((c) => [cell(c.id), cell(c.door), state(c.state, c.code, c.err)]),
-    [cell(t().broker), cell(h.broker.url, "address"), state(h.broker.state, h.broker.code, h.broker.err)],
-    ...h.streams.map((s) => [cell(t().visits), cell(s.epoch, "address"), state(s.open ? "online" : "store", s.code, s.open ? (s.pending ? t().backlog(s.pending) : t().noBacklog) : s.err)]),
-    ...h.listen.map((l) => [cell(t().listen), cell(l.address, "address"), state(l.state, l.code, l.err)]),
+    [cell(t().broker), cell(h.broker.url, "address"), state(h.broker.state, h.broker.code, h.broker.err, "broker")],
+    ...h.streams.map((s) => [cell(t().visits), cell(s.epoch, "address"), state(s.open ? "online" : "store", s.code, s.open ? (s.pending ? t().backlog(s.pending) : t().noBacklog) : s.err, "store")]),
+    ...h.listen.map((l) => [cell(t().listen), cell(l.address, "address"), state(l.state, l.code, l.err, "listen")]),
   ]);
 }
 

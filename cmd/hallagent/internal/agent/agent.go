@@ -8,7 +8,8 @@
 // stored, and what was stored last is still sent, if the broker is there.
 //
 // Limits: one hall for each process and data directory. A device, a broker or a
-// disk that is away never ends the agent; only ctx, or a bug of a part, does.
+// disk that is away never ends the agent; only ctx, or a bug of a part, does, and
+// an agent that runs already keeps it from starting.
 package agent
 
 import (
@@ -217,7 +218,7 @@ func (a *Agent) statusMessage(session uint64, state wire.AgentState) mqtt.Messag
 	if state != "" {
 		s.State, s.Reasons = state, nil
 	}
-	payload, err := wire.State(a.hall, "agent", wire.TypeStatus, s.Session, time.Now(), s)
+	payload, err := wire.State(a.hall, a.hall.Status(), "agent", wire.TypeStatus, s.Session, time.Now(), s)
 	if err != nil {
 		a.log.Error("cannot encode the status", "err", err)
 	}
@@ -253,8 +254,9 @@ func (a *Agent) encode(records []outbox.Record, replayed bool) ([]byte, error) {
 	return batch, nil
 }
 
-// received takes what comes down from the broker.
-func (a *Agent) received(topic string, payload []byte, _ bool) {
+// received takes what comes down from the broker. A wish to have records again
+// is of the moment: one that the broker kept would be granted at each connect.
+func (a *Agent) received(topic string, payload []byte, retained bool) {
 	stream, ok := a.hall.AckStream(topic)
 	if !ok || stream != visits {
 		return
@@ -264,7 +266,7 @@ func (a *Agent) received(topic string, payload []byte, _ bool) {
 		a.log.Warn("cannot read an acknowledgement", "stream", stream, "err", err)
 		return
 	}
-	a.uplink.Acknowledged(ack.Epoch, ack.Upto, ack.Resend)
+	a.uplink.Acknowledged(ack.Epoch, ack.Upto, ack.Resend && !retained)
 }
 
 func (a *Agent) metrics() http.Handler {
@@ -287,8 +289,14 @@ func (a *Agent) metrics() http.Handler {
 	})
 }
 
-// Run runs the agent until ctx ends and everything has stopped.
+// Run runs the agent until ctx ends and everything has stopped. It refuses to run
+// beside another agent of the same data folder: with the same client id they
+// would throw each other off the broker, and the later boot count of the second
+// would make the sessions of the first look old even after the second has gone.
 func (a *Agent) Run(ctx context.Context) error {
+	if err := a.alone(); err != nil {
+		return fmt.Errorf("run the agent: %w", err)
+	}
 	top := []part{
 		{"lan", a.lan.Run}, {"control", a.control}, {"tell", a.tell}, {"forget", a.forget},
 	}

@@ -46,13 +46,21 @@ func (a *Agent) control(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (a *Agent) serveControl(ctx context.Context) error {
+// alone makes sure that no other agent runs with this data folder.
+func (a *Agent) alone() error {
 	path := SocketPath(a.cfg.Data)
 	if c, err := net.Dial("unix", path); err == nil {
 		c.Close()
-		return fmt.Errorf("open control socket %s: another hallagent answers there", path)
+		return fmt.Errorf("another hallagent answers at %s: end it first, or give this one a data folder and a hall of its own", path)
 	}
-	l, err := listenPrivate(ctx, path)
+	return nil
+}
+
+func (a *Agent) serveControl(ctx context.Context) error {
+	if err := a.alone(); err != nil {
+		return fmt.Errorf("open control socket: %w", err)
+	}
+	l, err := listenPrivate(ctx, SocketPath(a.cfg.Data))
 	if err != nil {
 		return fmt.Errorf("open control socket: %w", err)
 	}

@@ -23,18 +23,28 @@ type kept struct {
 
 	mu     sync.Mutex
 	topics map[string]bool
+	behind bool // the list on disk lacks some of topics
+	retry  time.Time
 }
 
-// add remembers a topic before it is first used. Where the disk does not take
-// it, a later start will not clear the topic; that is all.
+// saveAgain is the pause after a save that failed: one that the disk holds up
+// takes a second, and what is told to the world waits for it.
+const saveAgain = 10 * time.Second
+
+// add remembers a topic before it is used. Where the disk does not take it, it
+// goes there when it, or another one, is used again.
 func (k *kept) add(topic string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.topics[topic] {
-		k.topics[topic] = true
+		k.topics[topic], k.behind = true, true
+	}
+	if k.behind && !time.Now().Before(k.retry) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		k.save(ctx)
+		if k.behind = k.save(ctx) != nil; k.behind {
+			k.retry = time.Now().Add(saveAgain)
+		}
 	}
 }
 
@@ -50,8 +60,9 @@ func (k *kept) save(ctx context.Context) error {
 }
 
 // begin adds the list of earlier runs to the topics of this configuration, and
-// gives those that no longer belong to us.
-func (k *kept) begin(ctx context.Context, topics []string) (obsolete []string, err error) {
+// gives those that no longer belong to us. Doubtful is what the list may lack,
+// since nothing could be written when it was used.
+func (k *kept) begin(ctx context.Context, topics []string, doubtful ...string) (obsolete []string, err error) {
 	text, err := k.outbox.Mark(keptMark)
 	if err != nil {
 		return nil, fmt.Errorf("read the list of retained topics: %w", err)
@@ -67,13 +78,15 @@ func (k *kept) begin(ctx context.Context, topics []string) (obsolete []string, e
 	for _, t := range topics {
 		k.topics[t] = true
 	}
-	for _, t := range before {
+	for _, t := range append(before, doubtful...) {
 		if !k.topics[t] { // an alarm that this run has raised is in use again
 			k.topics[t] = true
 			obsolete = append(obsolete, t)
 		}
 	}
-	return obsolete, k.save(ctx)
+	err = k.save(ctx)
+	k.behind = err != nil
+	return obsolete, err
 }
 
 // drop forgets topics that were cleared.
@@ -98,7 +111,7 @@ func (a *Agent) forget(ctx context.Context) error {
 	for _, id := range a.devices() {
 		topics = append(topics, a.hall.Device(id))
 	}
-	obsolete, err := a.kept.begin(ctx, topics)
+	obsolete, err := a.kept.begin(ctx, topics, a.hall.Alarm(alarmStore, visits))
 	for _, t := range obsolete {
 		a.mqtt.Retain(t, nil)
 	}

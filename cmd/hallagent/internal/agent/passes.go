@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -30,6 +29,8 @@ type passes struct {
 	clock    *clock
 	changed  chan struct{} // has room for one: the estimate moved
 
+	storing sync.Mutex // held while the disk works on an update; the estimate can be seen meanwhile
+
 	mu       sync.Mutex
 	estimate *occupancy.Estimator
 	loaded   bool // estimate is what the store holds
@@ -46,20 +47,25 @@ func (p *passes) mark(device string) ([]byte, error) { return p.outbox.Mark(coun
 func (p *passes) take(ctx context.Context, u counter.Update) error {
 	// The line may go while the disk works; the passes were counted all the same.
 	ctx = context.WithoutCancel(ctx)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.load(); err != nil {
+	p.storing.Lock()
+	defer p.storing.Unlock()
+	estimate, err := p.load()
+	if err != nil {
 		return err
 	}
 	marks := []outbox.Mark{{Name: counterMark + u.Pass.Device, Value: u.Mark}}
-	var err error
 	if u.Pass.In+u.Pass.Out == 0 && !u.Pass.Uncertain {
 		err = p.outbox.SetMarks(ctx, marks...)
 	} else {
-		err = p.append(ctx, u, marks)
+		estimate, err = p.append(ctx, estimate, u, marks)
 	}
+	p.mu.Lock()
+	if err == nil {
+		p.estimate = estimate
+	}
+	p.loaded = err == nil
+	p.mu.Unlock()
 	if err != nil {
-		p.loaded = false
 		return fmt.Errorf("store passes of %s: %w", u.Pass.Device, err)
 	}
 	select {
@@ -69,63 +75,60 @@ func (p *passes) take(ctx context.Context, u counter.Update) error {
 	return nil
 }
 
-// append stores passes with their marks; the estimate in memory is moved only if
-// the one on disk was.
-func (p *passes) append(ctx context.Context, u counter.Update, marks []outbox.Mark) (err error) {
-	before, err := p.estimate.MarshalBinary()
+// append stores passes with their marks. It gives the estimate after them, which
+// is another one, so that nobody sees it before it is on disk.
+func (p *passes) append(ctx context.Context, before *occupancy.Estimator, u counter.Update, marks []outbox.Mark) (*occupancy.Estimator, error) {
+	state, err := before.MarshalBinary()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p.estimate.Apply(u.Pass)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, p.estimate.UnmarshalBinary(before))
-		}
-	}()
-	state, err := p.estimate.MarshalBinary()
-	if err != nil {
-		return err
+	estimate := occupancy.New(p.settings)
+	if err := estimate.UnmarshalBinary(state); err != nil {
+		return nil, err
+	}
+	estimate.Apply(u.Pass)
+	if state, err = estimate.MarshalBinary(); err != nil {
+		return nil, err
 	}
 	value, err := wire.Store(p.hall, u.Pass.Device, wire.TypeVisit, u.Pass.To, p.clock.state(), wire.NewVisit(u.Pass))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_, err = p.outbox.Append(ctx, value, append(marks, outbox.Mark{Name: occupancyMark, Value: state})...)
-	return err
+	return estimate, err
 }
 
-// load reads the estimate back from the store if the one in memory may not be
-// the one on disk.
-func (p *passes) load() error {
+// load gives the estimate, read back from the store if the one in memory may not
+// be the one on disk.
+func (p *passes) load() (*occupancy.Estimator, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.loaded {
-		return nil
+		return p.estimate, nil
 	}
 	state, err := p.outbox.Mark(occupancyMark)
 	if err != nil {
-		return fmt.Errorf("read the state of the estimate: %w", err)
+		return p.estimate, fmt.Errorf("read the state of the estimate: %w", err)
 	}
 	estimate := occupancy.New(p.settings)
 	if state != nil {
 		if err := estimate.UnmarshalBinary(state); err != nil {
-			return fmt.Errorf("read the state of the estimate: %w", err)
+			return p.estimate, fmt.Errorf("read the state of the estimate: %w", err)
 		}
 	}
 	p.estimate, p.loaded = estimate, true
-	return nil
+	return estimate, nil
 }
 
 // snapshot gives the estimate now. Heard holds the newest reading of each
 // counter; a reading without a pass moves no number but keeps the trust.
 func (p *passes) snapshot(now time.Time, heard []counter.Status) wire.Occupancy {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	estimate := p.estimate
-	if p.load() == nil {
-		estimate = p.estimate
-	}
-	if estimate == nil { // the store was never open: nothing is known
+	estimate, _ := p.load() // with an error, the last one known
+	if estimate == nil {    // the store was never open: nothing is known
 		estimate = occupancy.New(p.settings)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, s := range heard {
 		if !s.LastReading.IsZero() {
 			estimate.Reading(s.ID, s.LastReading)

@@ -112,6 +112,29 @@ func TestPassesWithoutStore(t *testing.T) {
 	}
 }
 
+// TestSnapshotWhileStoring: a disk that takes its time holds up neither the page
+// nor the metrics, and what is not on it yet is in no number.
+func TestSnapshotWhileStoring(t *testing.T) {
+	p, _ := openPasses(t, t.TempDir())
+	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	if err := p.take(t.Context(), update(noon, 2, 0)); err != nil {
+		t.Fatal(err)
+	}
+	p.storing.Lock()
+	stored := make(chan error, 1)
+	go func() { stored <- p.take(t.Context(), update(noon, 5, 0)) }()
+	if s := p.snapshot(noon, nil); s.In != 2 {
+		t.Errorf("%d in, of which 2 are on disk", s.In)
+	}
+	p.storing.Unlock()
+	if err := <-stored; err != nil {
+		t.Fatal(err)
+	}
+	if s := p.snapshot(noon, nil); s.In != 7 {
+		t.Errorf("%d in, want 7", s.In)
+	}
+}
+
 // TestPassWithoutPeople moves the mark and no record.
 func TestPassWithoutPeople(t *testing.T) {
 	p, _ := openPasses(t, t.TempDir())

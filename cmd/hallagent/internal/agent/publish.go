@@ -136,7 +136,7 @@ func (a *Agent) status(h lan.Hall, connection uint64) wire.Status {
 }
 
 func (a *Agent) retain(topic, about, typ string, data any) {
-	payload, err := wire.State(a.hall, about, typ, a.session(a.connection.Load()), time.Now(), data)
+	payload, err := wire.State(a.hall, topic, about, typ, a.session(a.connection.Load()), time.Now(), data)
 	if err != nil {
 		a.log.Error("cannot encode a state", "topic", topic, "err", err)
 		return

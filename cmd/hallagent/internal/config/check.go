@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -258,7 +259,7 @@ func (c *Config) checkBroker(d *decoder) {
 	if d.require("broker.url", b.URL, hint) {
 		u, err := url.Parse(b.URL)
 		switch {
-		case err != nil || u.Hostname() == "":
+		case err != nil || u.Hostname() == "" || !brokerPort(u.Port()) || strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
 			d.fail("broker.url", hint, "%q is no address of a broker", b.URL)
 		case u.Scheme != "mqtt" && u.Scheme != "mqtts":
 			d.fail("broker.url", hint, "unknown scheme %q", u.Scheme)
@@ -285,6 +286,12 @@ func (c *Config) checkBroker(d *decoder) {
 	}
 }
 
+// brokerPort accepts no port too: each scheme has its own.
+func brokerPort(port string) bool {
+	n, err := strconv.Atoi(port)
+	return port == "" || err == nil && n >= 1 && n <= 65535
+}
+
 func loopback(host string) bool {
 	if host == "localhost" {
 		return true
@@ -300,8 +307,8 @@ func (c *Config) checkLAN(d *decoder) {
 	for i, listen := range c.LAN.Listen {
 		path := fmt.Sprintf("lan.listen[%d]", i)
 		host, port, err := net.SplitHostPort(listen)
-		if err != nil || port == "" {
-			d.fail(path, "example: 127.0.0.1:8080", "%q is no address with a port", listen)
+		if number, bad := strconv.Atoi(port); err != nil || bad != nil || number < 1 || number > 65535 {
+			d.fail(path, "example: 127.0.0.1:8080", "%q is no address with a port from 1 to 65535", listen)
 		} else if !loopback(host) {
 			d.fail(path, "use 127.0.0.1: this version has no TLS and serves the gateway itself only", "%s is not loopback", listen)
 		}

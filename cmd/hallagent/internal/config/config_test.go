@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +93,31 @@ func TestUnknownKeys(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("%s: %s is not reported:\n%s", c.text, c.key, problems.Print("f"))
+		}
+	}
+}
+
+// TestAddresses gives addresses that nothing can listen on or connect to.
+func TestAddresses(t *testing.T) {
+	for _, c := range []struct {
+		key, text string
+		good      bool
+	}{
+		{"lan.listen[0]", `lan: {listen: ["127.0.0.1:8080"]}`, true},
+		{"lan.listen[0]", `lan: {listen: ["127.0.0.1:99999"]}`, false},
+		{"lan.listen[0]", `lan: {listen: ["127.0.0.1:0"]}`, false},
+		{"lan.listen[0]", `lan: {listen: ["127.0.0.1:web"]}`, false},
+		{"lan.listen[0]", `lan: {listen: ["127.0.0.1"]}`, false},
+		{"broker.url", `broker: {url: "mqtts://broker.example"}`, true},
+		{"broker.url", `broker: {url: "mqtts://broker.example:8883/"}`, true},
+		{"broker.url", `broker: {url: "mqtts://broker.example:88833"}`, false},
+		{"broker.url", `broker: {url: "mqtts://broker.example/hall"}`, false},
+		{"broker.url", `broker: {url: "mqtts://:8883"}`, false},
+	} {
+		_, problems := Parse([]byte(c.text))
+		named := slices.ContainsFunc(problems.Errors(), func(p Problem) bool { return p.Key == c.key })
+		if named == c.good {
+			t.Errorf("%s gives\n%s", c.text, problems.Print("f"))
 		}
 	}
 }

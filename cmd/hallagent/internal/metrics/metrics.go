@@ -5,7 +5,7 @@
 // part for its Status and makes constant metrics of it. So a removed device is
 // gone at the next scrape, and the page and the metrics can never disagree.
 // Labels are device, line, door, kind, state, code, stream, reason, result,
-// direction and address; nothing about a person is ever one.
+// direction, address and version; nothing about a person is ever one.
 package metrics
 
 import (
@@ -127,6 +127,7 @@ func (c collector) stream(e emitter) {
 	e.count("hallagent_stream_accepted_total", "Records accepted: on disk. It is acknowledged + pending + dropped.", s.Accepted, "stream", stream)
 	e.count("hallagent_stream_acknowledged_total", "Records acknowledged.", s.AcknowledgedCount, "stream", stream)
 	e.gauge("hallagent_stream_pending", "Records not acknowledged yet.", float64(s.Pending), "stream", stream)
+	e.gauge("hallagent_stream_pending_bytes", "What the pending records count of visits.max_size.", float64(s.PendingBytes), "stream", stream)
 	for reason, n := range s.Dropped {
 		e.count("hallagent_stream_dropped_total", "Records lost, each announced by a gap record.", n, "stream", stream, "reason", reason)
 	}
@@ -136,9 +137,13 @@ func (c collector) stream(e emitter) {
 	for reason, n := range u.Ignored {
 		e.count("hallagent_stream_acks_ignored_total", "Acknowledgements that could not be meant.", n, "stream", stream, "reason", reason)
 	}
+	const again = "Times that records were sent again because the consumer asked for them, or said nothing."
+	e.count("hallagent_stream_repeats_total", again, u.Rewinds, "stream", stream, "reason", "asked")
+	e.count("hallagent_stream_repeats_total", again, u.Reminders, "stream", stream, "reason", "silent")
 	e.gauge("hallagent_broker_up", "1 while the broker is connected.", boolean(m.State == mqtt.Connected))
 	e.gauge("hallagent_broker_state", "State of the connection with its cause; always 1.", 1, "state", string(m.State), "code", m.Code)
 	e.count("hallagent_broker_connects_total", "Connections made.", m.Connects)
+	e.count("hallagent_broker_overflow_total", "Messages from the broker dropped because too many came at once.", m.Overflow)
 }
 
 // occupancy is not there while it is unknown: a number that is not sure must not
