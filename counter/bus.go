@@ -64,12 +64,13 @@ type member struct {
 	config  Config
 	station station
 
-	meter  Meter
-	loaded bool      // the mark was read
-	stored time.Time // when a mark was last stored
-	missed int       // readings in a row that did not come
-	silent bool      // no valid answer came to the last of them
-	next   time.Time // not to be asked before
+	meter    Meter
+	loaded   bool      // the mark was read
+	stored   time.Time // when a mark was last stored
+	unstored bool      // the last update was not: the next is tried whatever it holds
+	missed   int       // readings in a row that did not come
+	silent   bool      // no valid answer came to the last of them
+	next     time.Time // not to be asked before
 
 	mu     sync.Mutex
 	status Status
@@ -202,7 +203,7 @@ func (b *Bus) take(ctx context.Context, m *member, r Reading) {
 		switch {
 		case err == nil:
 			m.loaded = true
-		case !m.stored.IsZero():
+		case m.unstored:
 			b.set(m, device.Online, "unstored", err, unstoredHint)
 			return
 		default:
@@ -216,14 +217,14 @@ func (b *Bus) take(ctx context.Context, m *member, r Reading) {
 	if m.config.Swap {
 		p.In, p.Out = p.Out, p.In
 	}
-	if p.In+p.Out > 0 || update.Note != "" || r.At.Sub(m.stored) >= markEvery {
+	if p.In+p.Out > 0 || update.Note != "" || m.unstored || r.At.Sub(m.stored) >= markEvery {
 		if err := b.sink(ctx, update); err != nil {
 			// Whether the store took it is not known: go on from what it holds.
-			m.loaded = false
+			m.loaded, m.unstored = false, true
 			b.set(m, device.Online, "unstored", err, unstoredHint)
 			return
 		}
-		m.stored = r.At
+		m.stored, m.unstored = r.At, false
 	}
 	m.meter = next
 	b.note(m, update)

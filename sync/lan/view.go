@@ -88,4 +88,6 @@ type Stream struct {
 	Last    uint64 `json:"last"`
 	Pending uint64 `json:"pending"`
 	Dropped uint64 `json:"dropped"`
+
+	Replaced bool `json:"replaced,omitempty"` // begun anew in this run, although there had been one
 }

@@ -62,6 +62,8 @@ const (
 	IgnoredResend   = "resend"   // asked for again within 5 s
 	IgnoredMode     = "mode"     // the broker acknowledges here
 	IgnoredOverflow = "overflow" // more came than could be looked at
+
+	IgnoredMalformed = "malformed" // see Malformed
 )
 
 // resendPause is the least time between two rewinds.
@@ -143,6 +145,11 @@ func (u *Uplink) Acknowledged(epoch string, upto uint64, resend bool) {
 	}
 	u.mu.Unlock()
 	signal(u.wake)
+}
+
+// Malformed counts an acknowledgement that could not even be read.
+func (u *Uplink) Malformed() {
+	u.report(func(s *Status) { s.Ignored[IgnoredMalformed]++ })
 }
 
 // Flush waits until every record that is in the outbox now was acknowledged, on

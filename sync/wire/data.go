@@ -32,9 +32,9 @@ type Status struct {
 }
 
 // Session numbers a connection so that sessions compare as strings: the boot
-// count of the agent and its count of connections since.
-func Session(boot, connection uint64) string {
-	return fmt.Sprintf("%06d-%06d", boot, connection)
+// count of the agent and its count of attempts to connect since.
+func Session(boot, attempt uint64) string {
+	return fmt.Sprintf("%06d-%09d", boot, attempt)
 }
 
 // StreamState is where a stream stands.

@@ -167,7 +167,7 @@ func TestSchemasRefuse(t *testing.T) {
 	all := messages(t)
 	for _, c := range []struct{ name, schema, old, new string }{
 		{"status", "event.json", `"state":"degraded"`, `"state":"fine"`},
-		{"status", "event.json", `"session":"000012-000003"`, `"session":"12"`},
+		{"status", "event.json", `"session":"000012-000000003"`, `"session":"12"`},
 		{"status", "event.json", `"expirytime"`, `"expires"`},
 		{"occupancy-unknown", "event.json", `"people":null`, `"people":12`},
 		{"occupancy", "event.json", `"people":45`, `"people":null`},

@@ -36,9 +36,11 @@ import (
 )
 
 const (
-	visits     = "visits"        // the stream of passes
-	openLimit  = time.Second     // for the store when the agent starts
-	flushLimit = 2 * time.Second // for the last records when the agent stops
+	visits     = "visits"         // the stream of passes
+	bootMark   = "boot"           // mark: the store's copy of the boot count
+	openLimit  = time.Second      // for the store when the agent starts
+	flushLimit = 2 * time.Second  // for the last records when the agent stops
+	sayAgain   = 30 * time.Second // between two lines of the log that say the same
 )
 
 // Agent is a hall's agent, built and not yet running.
@@ -51,7 +53,10 @@ type Agent struct {
 	boot    *boot
 	clock   *clock
 
-	connection atomic.Uint64 // number of the newest one
+	session atomic.Pointer[string] // of the newest connection
+
+	unread     int       // acknowledgements that could not be read, since
+	saidUnread time.Time // the log last said so; both of the one goroutine that receives
 
 	visits   *outbox.Outbox
 	uplink   *uplink.Uplink
@@ -92,6 +97,8 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Agent, error) {
 		boot:  &boot{path: filepath.Join(cfg.Data, "boot")},
 		clock: newClock(),
 	}
+	none := wire.Session(0, 0)
+	a.session.Store(&none)
 	a.visits = outbox.New(outbox.Options{
 		Path: filepath.Join(cfg.Data, visits+".db"), Stream: visits,
 		MaxSize: int64(cfg.Visits.MaxSize), NewEpoch: a.boot.epoch, Log: log,
@@ -190,10 +197,10 @@ func (a *Agent) buildBroker() {
 	a.mqtt = mqtt.New(mqtt.Options{
 		URL: b.URL, ClientID: a.hall.ClientID(), Username: b.Username, PasswordFile: b.PasswordFile,
 		CAFile: b.CAFile, CertFile: b.CertFile, KeyFile: b.KeyFile,
-		Birth:         a.birth,
-		Will:          func(session uint64) mqtt.Message { return a.statusMessage(session, wire.Lost) },
-		Farewell:      func() mqtt.Message { return a.statusMessage(a.connection.Load(), wire.Stopping) },
-		Subscriptions: []string{a.hall.Ack("+")},
+		Will:          a.will,
+		Birth:         func(uint64) mqtt.Message { return a.birth() },
+		Farewell:      func() mqtt.Message { return a.statusMessage(wire.Stopping) },
+		Subscriptions: []string{a.hall.Ack(visits)},
 		Handle:        a.received,
 		Log:           a.log,
 	})
@@ -203,18 +210,30 @@ func (a *Agent) buildBroker() {
 	})
 }
 
+// will is left with the broker by each attempt to connect. It names the session
+// for as long as the connection lasts: a boot count that becomes known later
+// must not part the will from its birth.
+func (a *Agent) will(attempt uint64) mqtt.Message {
+	boot, err := a.boot.number()
+	if err != nil {
+		boot = 0 // the view says so
+	}
+	session := wire.Session(boot, attempt)
+	a.session.Store(&session)
+	return a.statusMessage(wire.Lost)
+}
+
 // birth is the first message of a connection. It also replaces the state that
 // was retained for the connection before, which would follow it otherwise.
-func (a *Agent) birth(session uint64) mqtt.Message {
-	a.connection.Store(session)
-	m := a.statusMessage(session, "")
+func (a *Agent) birth() mqtt.Message {
+	m := a.statusMessage("")
 	a.mqtt.Retain(m.Topic, m.Payload)
 	return m
 }
 
-// statusMessage is the status for one connection; a state forces it.
-func (a *Agent) statusMessage(session uint64, state wire.AgentState) mqtt.Message {
-	s := a.status(a.view(), session)
+// statusMessage is the status of the connection; a state forces it.
+func (a *Agent) statusMessage(state wire.AgentState) mqtt.Message {
+	s := a.status(a.view())
 	if state != "" {
 		s.State, s.Reasons = state, nil
 	}
@@ -223,14 +242,6 @@ func (a *Agent) statusMessage(session uint64, state wire.AgentState) mqtt.Messag
 		a.log.Error("cannot encode the status", "err", err)
 	}
 	return mqtt.Message{Topic: a.hall.Status(), Retain: true, Payload: payload}
-}
-
-func (a *Agent) session(connection uint64) string {
-	boot, err := a.boot.number()
-	if err != nil {
-		boot = 0 // the store says the same of the disk, and louder
-	}
-	return wire.Session(boot, connection)
 }
 
 // encode makes a message of records.
@@ -263,7 +274,11 @@ func (a *Agent) received(topic string, payload []byte, retained bool) {
 	}
 	ack, err := wire.ParseAck(payload)
 	if err != nil {
-		a.log.Warn("cannot read an acknowledgement", "stream", stream, "err", err)
+		a.uplink.Malformed()
+		if a.unread++; time.Since(a.saidUnread) >= sayAgain {
+			a.log.Warn("cannot read an acknowledgement", "stream", stream, "err", err, "count", a.unread)
+			a.saidUnread, a.unread = time.Now(), 0
+		}
 		return
 	}
 	a.uplink.Acknowledged(ack.Epoch, ack.Upto, ack.Resend && !retained)
@@ -294,9 +309,6 @@ func (a *Agent) metrics() http.Handler {
 // would throw each other off the broker, and the later boot count of the second
 // would make the sessions of the first look old even after the second has gone.
 func (a *Agent) Run(ctx context.Context) error {
-	if err := a.alone(); err != nil {
-		return fmt.Errorf("run the agent: %w", err)
-	}
 	top := []part{
 		{"lan", a.lan.Run}, {"control", a.control}, {"tell", a.tell}, {"forget", a.forget},
 	}
@@ -306,6 +318,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.makeFolder(); err != nil {
 		a.log.Error("cannot make the data folder", "err", err)
 	}
+	unlock, err := lockFolder(a.cfg.Data)
+	if err != nil {
+		return fmt.Errorf("run the agent: %w", err)
+	}
+	defer unlock()
 	return climb(ctx,
 		floor{parts: []part{{"folder", a.folder}, {"outbox", a.visits.Run}}, enter: a.opened},
 		floor{parts: []part{{"mqtt", a.mqtt.Run}}},
@@ -319,9 +336,27 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) opened(ctx context.Context) {
 	select {
 	case <-a.visits.Opened():
+		if err := a.liftBoot(ctx); err != nil {
+			a.log.Warn("boot count may not grow", "err", err)
+		}
 	case <-time.After(openLimit):
 	case <-ctx.Done():
 	}
+}
+
+// liftBoot lets the store and the boot file remember for each other.
+func (a *Agent) liftBoot(ctx context.Context) error {
+	stored, err := a.visits.Mark(bootMark)
+	if err != nil {
+		return fmt.Errorf("read the store's boot count: %w", err)
+	}
+	stored, err = a.boot.lift(stored)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
+	return a.visits.SetMarks(ctx, outbox.Mark{Name: bootMark, Value: stored})
 }
 
 // flush gives the last records a moment to be acknowledged. What is not stays on

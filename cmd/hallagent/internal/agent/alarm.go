@@ -20,6 +20,7 @@ const (
 	alarmStore  = "store_unusable" // about the stream
 	alarmLoss   = "records_lost"   // about the stream
 	alarmAck    = "ack_ignored"    // about the stream
+	alarmNew    = "store_replaced" // about the stream
 )
 
 // subject is what one alarm is about: the last two levels of its topic.
@@ -59,11 +60,16 @@ func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status) map[subject]w
 		if !s.Open {
 			raise(alarmStore, s.Name, "critical", "the store of "+s.Name+" takes no records: "+s.Err, s.Hint)
 		}
+		if s.Replaced {
+			raise(alarmNew, s.Name, "critical", "the store of "+s.Name+" was not there and was begun anew: records that waited in it are lost",
+				"find out who moved or emptied the file; the alarm ends with the next start")
+		}
 		if as.grew(now, subject{alarmLoss, s.Name}, s.Dropped) {
 			raise(alarmLoss, s.Name, "critical", fmt.Sprintf("%d records of %s were lost so far", s.Dropped, s.Name),
 				"the backlog outgrew visits.max_size or the disk is damaged; a gap record tells which")
 		}
-		ignored := u.Ignored[uplink.IgnoredEpoch] + u.Ignored[uplink.IgnoredLower] + u.Ignored[uplink.IgnoredBeyond]
+		ignored := u.Ignored[uplink.IgnoredEpoch] + u.Ignored[uplink.IgnoredLower] + u.Ignored[uplink.IgnoredBeyond] +
+			u.Ignored[uplink.IgnoredMalformed]
 		if as.grew(now, subject{alarmAck, s.Name}, ignored) {
 			raise(alarmAck, s.Name, "warning", fmt.Sprintf("%d acknowledgements of %s could not be meant", ignored, s.Name),
 				"a second consumer acknowledges, or the consumer's memory was put back")

@@ -8,17 +8,22 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 )
 
 // boot keeps the two numbers that must grow even when a store is lost: how often
 // the agent was started, and how many epochs it has given out. They live in a
-// file of their own beside the stores.
+// file of their own beside the stores, and a copy lies in the store, so that
+// either can be lost and the numbers still grow.
 type boot struct {
 	path string
 
 	mu      sync.Mutex
 	counted bool // state holds this start
 	state   bootState
+	err     error     // of the last try to count
+	retry   time.Time // not to be tried before
+	renewed bool      // an epoch was begun although there was one before
 }
 
 type bootState struct {
@@ -26,11 +31,17 @@ type bootState struct {
 	Epoch uint64 `json:"epoch"`
 }
 
-// number gives the count of this start, 0 while the disk does not take it. It
-// is counted once, at the first call that succeeds.
+// countAgain is the pause after a count that the disk did not take.
+const countAgain = 5 * time.Second
+
+// number gives the count of this start, and an error while the disk does not
+// take it. It is counted once, at the first call that succeeds.
 func (b *boot) number() (uint64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if !b.counted && time.Now().Before(b.retry) {
+		return 0, b.err
+	}
 	if err := b.count(); err != nil {
 		return 0, err
 	}
@@ -41,23 +52,60 @@ func (b *boot) count() error {
 	if b.counted {
 		return nil
 	}
+	b.err, b.retry = b.read(), time.Now().Add(countAgain)
+	b.counted = b.err == nil
+	return b.err
+}
+
+// read takes the numbers from the file and counts this start in it. A file that
+// cannot be understood is set aside: lift finds the numbers in the store.
+func (b *boot) read() error {
 	state := bootState{}
 	text, err := os.ReadFile(b.path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 	case err != nil:
 		return fmt.Errorf("read boot count: %w", err)
-	default:
-		if err := json.Unmarshal(text, &state); err != nil {
-			return fmt.Errorf("read boot count %s: %w", b.path, err)
+	case json.Unmarshal(text, &state) != nil:
+		state = bootState{}
+		if err := os.Rename(b.path, b.path+".damaged"); err != nil {
+			return fmt.Errorf("set damaged boot count aside: %w", err)
 		}
 	}
 	state.Boot++
 	if err := b.save(state); err != nil {
 		return err
 	}
-	b.state, b.counted = state, true
+	b.state = state
 	return nil
+}
+
+// lift makes the numbers greater than those that the store remembers, and gives
+// what it is to remember now.
+func (b *boot) lift(stored []byte) ([]byte, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.count(); err != nil {
+		return nil, err
+	}
+	var before bootState
+	if stored != nil {
+		if err := json.Unmarshal(stored, &before); err != nil {
+			return nil, fmt.Errorf("read the store's boot count: %w", err)
+		}
+	}
+	next := b.state
+	if before.Boot >= next.Boot {
+		next.Boot = before.Boot + 1
+	}
+	next.Epoch = max(next.Epoch, before.Epoch)
+	if next != b.state {
+		if err := b.save(next); err != nil {
+			return nil, err
+		}
+		b.state = next
+	}
+	return json.Marshal(next)
 }
 
 // epoch gives the name of a new epoch: its number, then eight random hex digits
@@ -73,10 +121,19 @@ func (b *boot) epoch() (string, error) {
 	if err := b.save(next); err != nil {
 		return "", err
 	}
+	b.renewed = b.state.Epoch > 0
 	b.state = next
 	var tail [4]byte
 	rand.Read(tail[:])
 	return fmt.Sprintf("%06d-%x", next.Epoch, tail), nil
+}
+
+// storeReplaced says that the store of this run was begun anew although there
+// had been one: what it held is lost.
+func (b *boot) storeReplaced() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.renewed
 }
 
 func (b *boot) save(state bootState) error {

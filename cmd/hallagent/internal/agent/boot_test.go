@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
+	"time"
 )
 
 func TestBoot(t *testing.T) {
@@ -29,11 +30,38 @@ func TestBoot(t *testing.T) {
 			epochs[e], last = true, e
 		}
 	}
-	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+}
+
+// TestBootLost loses the file, or finds it damaged: the copy in the store makes
+// the numbers grow all the same.
+func TestBootLost(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "boot")
+	b := &boot{path: path}
+	first, err := b.epoch()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := (&boot{path: path}).number(); err == nil {
-		t.Error("a damaged file starts the count anew: sessions would no longer grow")
+	var stored []byte
+	last := uint64(0)
+	for _, lose := range []func(){
+		func() {},
+		func() { os.Remove(path) },
+		func() { os.WriteFile(path, []byte("{"), 0o600) },
+		func() { os.WriteFile(path, nil, 0o600) },
+	} {
+		lose()
+		b = &boot{path: path}
+		if stored, err = b.lift(stored); err != nil {
+			t.Fatal(err)
+		}
+		n, err := b.number()
+		if err != nil || n <= last {
+			t.Errorf("number %d follows %d, %v", n, last, err)
+		}
+		last = n
+	}
+	if e, err := b.epoch(); err != nil || e <= first || !b.storeReplaced() {
+		t.Errorf("epoch %s follows %s, %v", e, first, err)
 	}
 }
 
@@ -50,6 +78,7 @@ func TestBootWithoutDisk(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
+	b.retry = time.Time{} // the pause is over
 	if n, err := b.number(); err != nil || n != 1 {
 		t.Errorf("number %d, %v", n, err)
 	}

@@ -46,20 +46,7 @@ func (a *Agent) control(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// alone makes sure that no other agent runs with this data folder.
-func (a *Agent) alone() error {
-	path := SocketPath(a.cfg.Data)
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return fmt.Errorf("another hallagent answers at %s: end it first, or give this one a data folder and a hall of its own", path)
-	}
-	return nil
-}
-
 func (a *Agent) serveControl(ctx context.Context) error {
-	if err := a.alone(); err != nil {
-		return fmt.Errorf("open control socket: %w", err)
-	}
 	l, err := listenPrivate(ctx, SocketPath(a.cfg.Data))
 	if err != nil {
 		return fmt.Errorf("open control socket: %w", err)

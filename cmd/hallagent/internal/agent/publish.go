@@ -68,7 +68,7 @@ func (a *Agent) tellOnce(last *told, now time.Time) {
 		a.tellDevice(last, renew, c.ID, wire.Device{State: c.State, Since: c.Since, Code: c.Code, Kind: c.Kind, Door: c.Door})
 	}
 	a.tellAlarms(last, renew, now, h)
-	if s := a.status(h, a.connection.Load()); renew || s.Session != last.status.Session || s.State != last.status.State || !slices.Equal(s.Reasons, last.status.Reasons) {
+	if s := a.status(h); renew || s.Session != last.status.Session || s.State != last.status.State || !slices.Equal(s.Reasons, last.status.Reasons) {
 		last.status = s
 		a.retain(a.hall.Status(), "agent", wire.TypeStatus, s)
 	}
@@ -117,10 +117,10 @@ func (a *Agent) occupancy() wire.Occupancy {
 	return a.passes.snapshot(time.Now(), heard)
 }
 
-// status is the agent's state for one connection.
-func (a *Agent) status(h lan.Hall, connection uint64) wire.Status {
+// status is the agent's state, told on the newest connection.
+func (a *Agent) status(h lan.Hall) wire.Status {
 	s := wire.Status{
-		State: h.State, Session: a.session(connection), Since: a.since, Version: a.version,
+		State: h.State, Session: *a.session.Load(), Since: a.since, Version: a.version,
 		Streams: map[string]wire.StreamState{},
 	}
 	s.Reasons = slices.DeleteFunc(slices.Clone(h.Reasons), func(r string) bool {
@@ -136,7 +136,7 @@ func (a *Agent) status(h lan.Hall, connection uint64) wire.Status {
 }
 
 func (a *Agent) retain(topic, about, typ string, data any) {
-	payload, err := wire.State(a.hall, topic, about, typ, a.session(a.connection.Load()), time.Now(), data)
+	payload, err := wire.State(a.hall, topic, about, typ, *a.session.Load(), time.Now(), data)
 	if err != nil {
 		a.log.Error("cannot encode a state", "topic", topic, "err", err)
 		return

@@ -41,6 +41,7 @@ func (a *Agent) view() lan.Hall {
 	h.Broker = lan.Broker{URL: a.cfg.Broker.URL, State: string(m.State), Since: m.Since, Code: m.Code, Err: m.Err, Hint: m.Hint}
 	s := a.visits.Status()
 	stream := lan.Stream{Name: visits, Open: s.Open, Code: s.Code, Err: s.Err, Hint: s.Hint, Epoch: s.Epoch, Last: s.Last, Pending: s.Pending}
+	stream.Replaced = a.boot.storeReplaced()
 	for _, n := range s.Dropped {
 		stream.Dropped += n
 	}
@@ -58,6 +59,9 @@ func (a *Agent) view() lan.Hall {
 	}
 	if !s.Open {
 		h.Reasons = append(h.Reasons, "store/"+visits+"/"+s.Code)
+	}
+	if _, err := a.boot.number(); err != nil && s.Open {
+		h.Reasons = append(h.Reasons, "boot/io") // without an open store, that says enough
 	}
 	if h.Broker.State != "connected" {
 		h.Reasons = append(h.Reasons, "broker/"+h.Broker.Code)
