@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -235,15 +236,21 @@ func (c *Client) subscribe(s *session) (refused []string, err error) {
 // confirmed.
 func (c *Client) introduce(s *session, number uint64) error {
 	var first []item
+	var birth Message
 	if c.opts.Birth != nil {
-		first = append(first, item{c.opts.Birth(number), func(error) {}})
+		birth = c.opts.Birth(number)
+		first = append(first, item{birth, func(error) {}})
 	}
 	c.mu.Lock()
 	topics := append([]string(nil), c.order...)
 	c.current = s // what changes from here on is sent by the pump
 	c.mu.Unlock()
 	for _, topic := range topics {
-		first = append(first, c.state(topic))
+		it := c.state(topic)
+		if topic == birth.Topic && bytes.Equal(it.Payload, birth.Payload) {
+			continue // the birth was that state
+		}
+		first = append(first, it)
 	}
 	var tokens []token
 	for _, it := range first {

@@ -68,7 +68,7 @@ func (a *Agent) tellOnce(last *told, now time.Time) {
 		a.tellDevice(last, renew, c.ID, wire.Device{State: c.State, Since: c.Since, Code: c.Code, Kind: c.Kind, Door: c.Door})
 	}
 	a.tellAlarms(last, renew, now, h)
-	if s := a.status(h); renew || s.Session != last.status.Session || s.State != last.status.State || !slices.Equal(s.Reasons, last.status.Reasons) {
+	if s := a.status(h); renew || s.State != last.status.State || !slices.Equal(s.Reasons, last.status.Reasons) {
 		last.status = s
 		a.retain(a.hall.Status(), "agent", wire.TypeStatus, s)
 	}
