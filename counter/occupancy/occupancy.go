@@ -94,9 +94,10 @@ type Estimator struct {
 // state is what must survive a restart.
 type state struct {
 	V     int              `json:"v"`
-	Day   string           `json:"day"`   // local date, from 04:00 to 04:00; "" before the first pass
-	Clock time.Time        `json:"clock"` // latest time heard of
-	Doors map[string]tally `json:"doors"` // of the day, all doors
+	Day   string           `json:"day"`            // local date, from 04:00 to 04:00; "" before the first pass
+	Left  string           `json:"left,omitempty"` // day that was given up when the clock was last set back
+	Clock time.Time        `json:"clock"`          // latest time heard of
+	Doors map[string]tally `json:"doors"`          // of the day, all doors
 
 	// Since the last head count, or since 04:00.
 	Since     time.Time `json:"since"`
@@ -230,13 +231,22 @@ func (e *Estimator) enter(at time.Time) bool {
 }
 
 // on is the state at a time: a new one when a day begins, and when the clock was
-// set back, for then what was counted before has no time of its own.
+// set back, for then what was counted before has no time of its own. It is gone
+// also when the clock comes back to the day it was counted on, as it does where
+// a clock without a battery is behind until the network sets it.
 func (e *Estimator) on(at time.Time) state {
 	day, ahead := e.day(at), e.state.Clock.Sub(at) > setBack
 	if day <= e.state.Day && !ahead {
 		return e.state
 	}
-	return state{V: 1, Day: day, Clock: at, Since: e.begin(at), Unseen: ahead, Doors: map[string]tally{}}
+	left := e.state.Left
+	if ahead {
+		left = e.state.Day
+	}
+	return state{
+		V: 1, Day: day, Left: left, Clock: at, Doors: map[string]tally{},
+		Since: e.begin(at), Unseen: ahead || day == left,
+	}
 }
 
 // day is the local date of the day from 04:00 to 04:00 that t lies in.

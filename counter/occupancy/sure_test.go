@@ -119,9 +119,21 @@ func TestClockSetBack(t *testing.T) {
 			if s := e.Snapshot(at(20, 50)); s.Day != "2026-03-02" || s.In != 100 || people(t, s) != 100 {
 				t.Errorf("100 came in since the clock is right: %+v", s)
 			}
-			is(t, e, at(28, 0), Good, "")
+			is(t, e, at(52, 0), Good, "")
 		})
 	}
+}
+
+// A clock without a battery is years behind after a power cut, until the network
+// sets it: what was counted in the morning is lost.
+func TestClockBehindForAMoment(t *testing.T) {
+	e := one(150, at(12, 0))
+	e.Apply(pass("1", at(12, 0), 60, 0))
+	is(t, e, at(12, 0), Good, "")
+	e.Apply(pass("1", at(12, 0).AddDate(-50, 0, 0), 1, 0))
+	e.Apply(pass("1", at(12, 2), 1, 0))
+	is(t, e, at(12, 2), Approximate, Unseen)
+	is(t, e, at(28, 0), Good, "")
 }
 
 // What is stamped before 04:00 and comes up to an hour after it is late, and no
