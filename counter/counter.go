@@ -88,7 +88,7 @@ const (
 	First    Note = "first"    // there was no mark: the totals are taken as they are, no pass
 	Gap      Note = "gap"      // the counter was not read for a while; the passes are right, their time is not
 	Rollover Note = "rollover" // a total passed its modulus
-	Reset    Note = "reset"    // a total fell: the counter began anew
+	Reset    Note = "reset"    // a total fell and stayed there: the counter began anew
 	Rebased  Note = "rebased"  // a total leapt and stayed there: taken as it is, no pass
 )
 

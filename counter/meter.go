@@ -12,20 +12,27 @@ import (
 //	totals rose by at most Rate·Δt + 20          passes
 //	a total fell from above 0.9 of its modulus,
 //	and the way round is at most Rate·Δt + 20    passes (rollover)
-//	a total fell otherwise                       as many as it shows, at most
+//	a total fell otherwise                       none: the meter waits for one more
+//	                                             reading that agrees, and then takes
+//	                                             as many as that shows, at most
 //	                                             Rate·Δt + 20, uncertain (reset)
 //	a total rose by more                         none: the meter waits for two more
 //	                                             readings that agree, and then goes
 //	                                             on from there, uncertain (rebased)
 //
-// A leap in one direction holds back both, so that a mark is always one reading.
+// Readings agree when each goes on from the one before as in the first two rows.
+// A reading that goes on from the last one that counted comes first: then those
+// in between were stray and are forgotten. So a stray reading makes no reset, but
+// a counter that was reset and within one reading counts up to where it was is
+// not noticed. A leap or a fall in one direction holds back both, so that a mark
+// is always one reading.
 type Meter struct {
 	Poll time.Duration // expected time between readings; a gap is longer than three of them
 	Rate float64       // most passes a second in one direction; 0 stands for 3
 
 	base  Reading // the last reading that counted
 	known bool    // base holds a reading
-	held  Reading // the last of the readings that leapt
+	held  Reading // the last of the readings that leapt or fell
 	agree int     // how many of them agree
 }
 
@@ -33,6 +40,7 @@ const (
 	defaultRate = 3.0
 	burst       = 20  // passes that are always believed, whatever the time between
 	agreeing    = 3   // readings that make a leap the new base
+	falling     = 2   // readings that make a fall a reset
 	rollsAbove  = 0.9 // of the modulus: a total below this has not rolled over
 )
 
@@ -59,8 +67,8 @@ func NewMeter(stored []byte, poll time.Duration) (Meter, error) {
 	return m, nil
 }
 
-// Mark is the meter's state for the next start. A leap under observation is not
-// part of it: the next start observes it again.
+// Mark is the meter's state for the next start. A leap or a fall under
+// observation is not part of it: the next start observes it again.
 func (m Meter) Mark() []byte {
 	if !m.known {
 		return nil
@@ -98,8 +106,8 @@ func (m Meter) Next(r Reading) (Meter, Update) {
 		in, out = step{note: Rebased}, step{note: Rebased}
 		m.agree = agreeing
 	}
-	if in.note == Rebased || out.note == Rebased {
-		if m = m.observe(r); m.agree < agreeing {
+	if need := max(in.need(), out.need()); need > 0 {
+		if m = m.observe(r); m.agree < need {
 			return m, Update{Pass: Pass{From: m.base.At, To: m.base.At}, Mark: m.Mark()}
 		}
 	}
@@ -120,7 +128,7 @@ func (m Meter) most(d time.Duration) uint64 {
 	return uint64(rate*max(d, 0).Seconds()) + burst
 }
 
-// observe counts how many readings in a row show the same leap.
+// observe counts how many readings in a row agree.
 func (m Meter) observe(r Reading) Meter {
 	if m.agree >= agreeing {
 		return m
@@ -141,7 +149,19 @@ type step struct {
 	note   Note // "", Rollover, Reset, or Rebased for a leap
 }
 
-func (s step) steady() bool { return s.note == "" || s.note == Rollover }
+func (s step) steady() bool { return s.need() == 0 }
+
+// need is how many readings must agree on a step before it is believed; 0 for one
+// that needs no other.
+func (s step) need() int {
+	switch s.note {
+	case Rebased:
+		return agreeing
+	case Reset:
+		return falling
+	}
+	return 0
+}
 
 // next compares one total with the one before.
 func next(before, now, modulus, most uint64) step {

@@ -34,13 +34,26 @@ func TestMeter(t *testing.T) {
 		"64 bits roll over": {[]Reading{shown(0, 1<<64-1, 0, 0), shown(1, 1, 0, 0)}, []want{{2, 0, Rollover, false}}},
 		"a decimal counter": {[]Reading{shown(0, 999_998, 0, 1_000_000), shown(1, 3, 0, 1_000_000)}, []want{{5, 0, Rollover, false}}},
 		"24 bits":           {[]Reading{shown(0, 1<<24-1, 0, 1<<24), shown(1, 0, 0, 1<<24)}, []want{{1, 0, Rollover, false}}},
-		"reset":             {[]Reading{shown(0, 5000, 4000, m32), shown(1, 3, 0, m32), shown(2, 4, 1, m32)}, []want{{3, 0, Reset, true}, {1, 1, "", false}}},
+		"reset": {
+			[]Reading{shown(0, 5000, 4000, m32), shown(1, 3, 0, m32), shown(2, 4, 1, m32), shown(3, 5, 1, m32)},
+			[]want{{}, {4, 1, Reset, true}, {1, 0, "", false}}},
+		"reset after an outage": {
+			[]Reading{shown(0, 5000, 4000, m32), shown(100, 300, 200, m32), shown(101, 301, 200, m32)}, []want{{}, {301, 200, Reset, true}}},
+		"a stray reading": {
+			[]Reading{shown(0, 18, 4, m32), shown(1, 0, 0, m32), shown(2, 18, 4, m32), shown(3, 19, 4, m32)}, []want{{}, {}, {1, 0, "", false}}},
+		"a stray reading in one direction while somebody passes": {
+			[]Reading{shown(0, 5000, 4, m32), shown(1, 0, 5, m32), shown(2, 5002, 5, m32)}, []want{{}, {2, 1, "", false}}},
+		"a stray reading before a rollover": {
+			[]Reading{shown(0, 65530, 4, m16), shown(1, 300, 0, m16), shown(2, 4, 5, m16)}, []want{{}, {10, 1, Rollover, false}}},
+		"falls that do not agree": {
+			[]Reading{shown(0, 5000, 0, m32), shown(1, 7, 0, m32), shown(2, 1000, 0, m32), shown(3, 7, 0, m32), shown(4, 8, 0, m32)},
+			[]want{{}, {}, {}, {8, 0, Reset, true}}},
 		"reset near the end of 16 bits, too far round": {
-			[]Reading{shown(0, 60000, 0, m16), shown(1, 2, 0, m16)}, []want{{2, 0, Reset, true}}},
+			[]Reading{shown(0, 60000, 0, m16), shown(1, 2, 0, m16), shown(2, 2, 0, m16)}, []want{{}, {2, 0, Reset, true}}},
 		"a fall to a high total": {
-			[]Reading{shown(0, 5000, 0, m32), shown(1, 4000, 0, m32)}, []want{{23, 0, Reset, true}}},
+			[]Reading{shown(0, 5000, 0, m32), shown(1, 4000, 0, m32), shown(2, 4000, 0, m32)}, []want{{}, {26, 0, Reset, true}}},
 		"a fall from below the last tenth is no rollover": {
-			[]Reading{shown(0, 50, 0, 60), shown(1, 2, 0, 60)}, []want{{2, 0, Reset, true}}},
+			[]Reading{shown(0, 50, 0, 60), shown(1, 2, 0, 60), shown(2, 2, 0, 60)}, []want{{}, {2, 0, Reset, true}}},
 		"a leap that goes back": {
 			[]Reading{shown(0, 100, 0, m32), shown(1, 65636, 0, m32), shown(2, 101, 2, m32)}, []want{{}, {1, 2, "", false}}},
 		"a leap that stays": {
@@ -140,6 +153,59 @@ func TestMeterConserves(t *testing.T) {
 	}
 	if rollovers[5000] < 10 || rollovers[1<<16] == 0 {
 		t.Errorf("hardly rolled over: %v", rollovers)
+	}
+}
+
+// Stray readings add nothing and lose nothing, and a counter that is reset counts
+// on from zero: of all that passed since, nothing is missed and nothing doubled.
+func TestMeterConservesThroughStraysAndResets(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	strays, resets := 0, 0
+	for run := range 60 {
+		now, total := nine, 2000+rnd.Uint64N(1000)
+		counted, emitted := uint64(0), uint64(0)
+		m, _ := Meter{Poll: time.Second}.Next(Reading{At: now, In: total, Modulus: 1 << 32})
+		take := func(in uint64) Update {
+			now = now.Add(time.Second)
+			next, u := m.Next(Reading{At: now, In: in, Modulus: 1 << 32})
+			if rnd.IntN(5) > 0 { // else the sink failed: the meter stands still
+				m = next
+				emitted += u.Pass.In
+			}
+			return u
+		}
+		for i := range 400 {
+			n := rnd.Uint64N(4)
+			counted, total = counted+n, total+n
+			switch {
+			case i%7 == 3: // one only, with true readings before and after
+				if u := take(0); u.Pass.In > 0 || u.Pass.Uncertain || u.Note != "" && u.Note != Gap {
+					t.Fatalf("run %d: a stray reading gave %+v", run, u)
+				}
+				strays++
+			case i == 200: // while everything before it was taken
+				take(total)
+				for m.Last().In != total {
+					take(total)
+				}
+				total = 0
+				for m.Last().In != 0 {
+					if u := take(0); u.Note == Reset {
+						resets++
+					}
+				}
+			}
+			take(total)
+		}
+		for m.Last().In != total {
+			take(total)
+		}
+		if emitted != counted {
+			t.Fatalf("run %d: counted %d, emitted %d", run, counted, emitted)
+		}
+	}
+	if strays < 500 || resets < 60 {
+		t.Errorf("%d stray readings, %d resets", strays, resets)
 	}
 }
 

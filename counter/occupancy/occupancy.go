@@ -4,9 +4,15 @@
 // The number is what went in less what went out since 04:00 local time, times
 // the scale of a hand count, less the expected staff. A head count by a manager
 // starts it anew. It comes with a band in which the truth lies nine times out of
-// ten, and with a trust that says whether it may be shown. Everything is computed
-// from integers, so the order in which the doors report does not matter and the
-// same passes always give the same numbers. There is no I/O and no clock here.
+// ten, and with a trust that says whether it may be shown. There is no I/O and no
+// clock here: the same passes in the same order always give the same numbers,
+// also through a restart.
+//
+// Nobody can leave who never came. When more went out than were inside, somebody
+// was missed on the way in, and the number begins anew at zero at that moment:
+// otherwise those who come later would fill a hole instead of the hall. What was
+// set aside so widens the band and is told. Only where that happens does it
+// matter in which order the doors report; else everything is sums of integers.
 //
 // What it does not know yet: the balance of a door that misses more people on
 // the way out than in, which only past days can teach, and how long visitors
@@ -21,6 +27,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/hallagent/hallagent/counter"
@@ -69,7 +76,11 @@ const (
 
 	// setBack is how far behind the estimator a pass must lie to be no late one:
 	// then the clock was ahead before, and the old day was none.
-	setBack = 36 * time.Hour
+	setBack = time.Hour
+
+	// missable is how many people may have been set aside below zero in a good
+	// number: as many as two doors that report in turn may show the wrong way round.
+	missable = 5
 )
 
 // Estimator keeps the number of people. It is not safe for concurrent use.
@@ -83,9 +94,10 @@ type Estimator struct {
 // state is what must survive a restart.
 type state struct {
 	V     int              `json:"v"`
-	Day   string           `json:"day"`   // local date, from 04:00 to 04:00; "" before the first pass
-	Clock time.Time        `json:"clock"` // latest time heard of
-	Doors map[string]tally `json:"doors"` // of the day, all doors
+	Day   string           `json:"day"`            // local date, from 04:00 to 04:00; "" before the first pass
+	Left  string           `json:"left,omitempty"` // day that was given up when the clock was last set back
+	Clock time.Time        `json:"clock"`          // latest time heard of
+	Doors map[string]tally `json:"doors"`          // of the day, all doors
 
 	// Since the last head count, or since 04:00.
 	Since     time.Time `json:"since"`
@@ -93,7 +105,9 @@ type state struct {
 	BaseVar   float64   `json:"base_var"`
 	Net       tally     `json:"net"` // through visitors' doors since
 	Uncertain uint64    `json:"uncertain"`
-	Doubt     float64   `json:"doubt"` // variance of uncertain intervals
+	Doubt     float64   `json:"doubt"`            // variance of uncertain intervals
+	Eaten     float64   `json:"eaten,omitempty"`  // people the number would have gone below zero by
+	Unseen    bool      `json:"unseen,omitempty"` // some passes were not counted
 
 	Borders [3]border `json:"borders"`
 }
@@ -147,6 +161,7 @@ func (e *Estimator) Apply(p counter.Pass) {
 		s.Uncertain += n
 		s.Doubt += float64(n) * float64(n)
 	}
+	s.Eaten += max(0, -e.inside())
 	s.settle(s.Clock)
 	s.observe(s.Clock, e.percent(), e.settings.Levels)
 }
@@ -164,6 +179,30 @@ func after(since time.Time, p counter.Pass) (part tally, divided bool) {
 	return tally{uint64(math.Round(share * float64(p.In))), uint64(math.Round(share * float64(p.Out)))}, true
 }
 
+// Unseen says that people may have passed the counter before at, today, without
+// being counted: it was read for the first time, its total leapt and was taken as
+// it is, or it is another device now. The number is approximate from then until a
+// head count or 04:00. In the first 15 minutes after 04:00, at a staff's door and
+// before the last head count it changes nothing.
+func (e *Estimator) Unseen(device string, at time.Time) {
+	if !e.visitors(device) || !e.enter(at) {
+		return
+	}
+	if at.Sub(e.begin(at)) > late && at.After(e.state.Since) {
+		e.state.Unseen = true
+	}
+}
+
+// visitors says whether a counter is one of a visitors' door.
+func (e *Estimator) visitors(device string) bool {
+	for _, d := range e.settings.Doors {
+		if d.Role != Staff && slices.Contains(d.Counters, device) {
+			return true
+		}
+	}
+	return false
+}
+
 // Correct takes a head count of the visitors, made by a person; all passes applied
 // so far are taken to be older. A negative one, or one of a day that is over, is none.
 func (e *Estimator) Correct(people int, at time.Time) {
@@ -173,24 +212,41 @@ func (e *Estimator) Correct(people int, at time.Time) {
 	s := &e.state
 	n := float64(people)
 	s.Base, s.BaseVar = n+e.settings.Staff, 1+(0.03*n)*(0.03*n)
-	s.Since, s.Net, s.Uncertain, s.Doubt = at, tally{}, 0, 0
+	s.Since, s.Net, s.Uncertain, s.Doubt, s.Eaten, s.Unseen = at, tally{}, 0, 0, 0, false
 	s.set(e.percent(), e.settings.Levels)
 }
 
 // enter moves the clock on and begins a new day when it is time. It returns
 // false for a time in a day that is over.
 func (e *Estimator) enter(at time.Time) bool {
-	s, day := &e.state, e.day(at)
-	switch {
-	case day > s.Day, s.Clock.Sub(at) > setBack:
-		*s = state{V: 1, Day: day, Clock: at, Since: e.begin(at), Doors: map[string]tally{}}
-	case day < s.Day:
+	e.state = e.on(at)
+	s := &e.state
+	if e.day(at) < s.Day {
 		return false
 	}
 	if at.After(s.Clock) {
 		s.Clock = at
 	}
 	return true
+}
+
+// on is the state at a time: a new one when a day begins, and when the clock was
+// set back, for then what was counted before has no time of its own. It is gone
+// also when the clock comes back to the day it was counted on, as it does where
+// a clock without a battery is behind until the network sets it.
+func (e *Estimator) on(at time.Time) state {
+	day, ahead := e.day(at), e.state.Clock.Sub(at) > setBack
+	if day <= e.state.Day && !ahead {
+		return e.state
+	}
+	left := e.state.Left
+	if ahead {
+		left = e.state.Day
+	}
+	return state{
+		V: 1, Day: day, Left: left, Clock: at, Doors: map[string]tally{},
+		Since: e.begin(at), Unseen: ahead || day == left,
+	}
 }
 
 // day is the local date of the day from 04:00 to 04:00 that t lies in.
@@ -216,19 +272,23 @@ func (e *Estimator) scale() (s, sigma float64) {
 	return 1, 0.15
 }
 
-// visitors is the estimate, never negative.
-func (e *Estimator) visitors() float64 {
+// inside is how many persons are inside by count, the staff among them.
+func (e *Estimator) inside() float64 {
 	s := &e.state
 	scale, _ := e.scale()
-	return max(0, s.Base+scale*(float64(s.Net.In)-float64(s.Net.Out))-e.settings.Staff)
+	return s.Base + scale*(float64(s.Net.In)-float64(s.Net.Out)) + s.Eaten
 }
+
+// people is the estimate of the visitors, never negative. The staff is taken off
+// last: before it has all come, the number is zero and nothing is set aside.
+func (e *Estimator) people() float64 { return max(0, e.inside()-e.settings.Staff) }
 
 // percent of the capacity; 0 without one.
 func (e *Estimator) percent() float64 {
 	if e.settings.Capacity <= 0 {
 		return 0
 	}
-	return 100 * e.visitors() / float64(e.settings.Capacity)
+	return 100 * e.people() / float64(e.settings.Capacity)
 }
 
 // MarshalBinary returns the state, to be stored in the transaction of the passes

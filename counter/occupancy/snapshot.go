@@ -22,6 +22,8 @@ const (
 	ReadLost  Reason = "read_lost" // one has not been read for 45 min
 	ReadLate  Reason = "read_late" // one has not been read for 15 min
 	NoDoor    Reason = "no_door"   // no visitors' door is configured
+	Unseen    Reason = "unseen"    // a counter did not count for a part of the day, see Estimator.Unseen
+	Negative  Reason = "negative"  // more people went out than were inside: some were missed on the way in
 	Guessed   Reason = "guessed"   // a counter was reset or leapt, and some passes are guessed
 	Uncounted Reason = "uncounted" // nobody counted by hand how many people the doors miss
 	Drift     Reason = "drift"     // errors have added up since the last head count or 04:00
@@ -64,9 +66,7 @@ const (
 // Snapshot computes the hall at now; it changes nothing.
 func (e *Estimator) Snapshot(now time.Time) Snapshot {
 	at := *e
-	if day := e.day(now); day > at.state.Day {
-		at.state = state{V: 1, Day: day, Clock: now}
-	}
+	at.state = e.on(now)
 	at.state.settle(now)
 	return at.snapshot(now)
 }
@@ -74,7 +74,7 @@ func (e *Estimator) Snapshot(now time.Time) Snapshot {
 func (e *Estimator) snapshot(now time.Time) Snapshot {
 	s := Snapshot{Day: e.state.Day, Capacity: e.settings.Capacity}
 	trust := trust{level: Good}
-	variance := e.state.BaseVar + e.state.Doubt
+	variance := e.state.BaseVar + e.state.Doubt + e.state.Eaten*e.state.Eaten
 	visitors := 0
 	for _, door := range e.settings.Doors {
 		t := e.state.Doors[door.ID]
@@ -114,10 +114,16 @@ func (e *Estimator) snapshot(now time.Time) Snapshot {
 	}
 	scale, sigma := e.scale()
 	net := e.state.Net
-	x := e.visitors()
+	x := e.people()
 	variance += noise * scale * float64(net.In+net.Out)
 	half := ninety * math.Sqrt(variance+1+(sigma*x)*(sigma*x))
 
+	if e.state.Unseen {
+		trust.lower(Approximate, Unseen)
+	}
+	if e.state.Eaten > missable {
+		trust.lower(Approximate, Negative)
+	}
 	if e.state.Uncertain > 0 && float64(e.state.Uncertain) > tolerated*float64(net.In+net.Out) {
 		trust.lower(Approximate, Guessed)
 	}

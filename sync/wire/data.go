@@ -73,7 +73,7 @@ type Visit struct {
 	Out       uint64    `json:"out"`
 	From      time.Time `json:"from"`
 	To        time.Time `json:"to"`
-	Uncertain bool      `json:"uncertain"` // the interval holds a reset or a gap
+	Uncertain bool      `json:"uncertain"` // the interval holds a reset or a leap of the counter
 }
 
 // NewVisit makes the data of a pass.

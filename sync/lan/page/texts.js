@@ -14,6 +14,7 @@ export const texts = {
     reason: {
       not_read: "有出入口尚未读到数据", read_lost: "有出入口超过 45 分钟没有读数", read_late: "有出入口超过 15 分钟没有读数",
       no_door: "没有配置访客出入口", guessed: "有计数器复位或跳变，部分人次为推算", uncounted: "尚未人工计数校准", drift: "误差已累积，请人工清点一次",
+      unseen: "今日有一段时间没有计数", negative: "出多于进，计数有漏",
     },
     states: { online: "正常", offline: "未连接", waiting: "未连接", wedged: "无应答", disabled: "已停用", connected: "已连接", store: "无法写入", late: "读数已晚", lost: "没有读数" },
     code: {
@@ -43,6 +44,7 @@ export const texts = {
     reason: {
       not_read: "a door has not been read yet", read_lost: "a door has not been read for 45 minutes", read_late: "a door has not been read for 15 minutes",
       no_door: "no visitors' door is configured", guessed: "a counter was reset or leapt, some passes are guessed", uncounted: "not calibrated by a hand count", drift: "errors have added up: count the people once",
+      unseen: "for a part of today nothing was counted", negative: "more went out than came in: some were missed",
     },
     states: { online: "Working", offline: "Not connected", waiting: "Not connected", wedged: "Not answering", disabled: "Disabled", connected: "Connected", store: "Cannot write", late: "Reading is late", lost: "No reading" },
     code: {

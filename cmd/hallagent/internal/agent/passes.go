@@ -54,10 +54,10 @@ func (p *passes) take(ctx context.Context, u counter.Update) error {
 		return err
 	}
 	marks := []outbox.Mark{{Name: counterMark + u.Pass.Device, Value: u.Mark}}
-	if u.Pass.In+u.Pass.Out == 0 && !u.Pass.Uncertain {
-		err = p.outbox.SetMarks(ctx, marks...)
-	} else {
+	if passed(u) || unseen(u) {
 		estimate, err = p.append(ctx, estimate, u, marks)
+	} else {
+		err = p.outbox.SetMarks(ctx, marks...)
 	}
 	p.mu.Lock()
 	if err == nil {
@@ -75,8 +75,16 @@ func (p *passes) take(ctx context.Context, u counter.Update) error {
 	return nil
 }
 
-// append stores passes with their marks. It gives the estimate after them, which
-// is another one, so that nobody sees it before it is on disk.
+// passed says whether an update makes a record.
+func passed(u counter.Update) bool { return u.Pass.In+u.Pass.Out > 0 || u.Pass.Uncertain }
+
+// unseen says whether people may have passed the counter before an update without
+// being counted.
+func unseen(u counter.Update) bool { return u.Note == counter.First || u.Note == counter.Rebased }
+
+// append stores what moves the estimate: passes, and that some were not seen. It
+// gives the estimate after them, which is another one, so that nobody sees it
+// before it is on disk.
 func (p *passes) append(ctx context.Context, before *occupancy.Estimator, u counter.Update, marks []outbox.Mark) (*occupancy.Estimator, error) {
 	state, err := before.MarshalBinary()
 	if err != nil {
@@ -87,14 +95,21 @@ func (p *passes) append(ctx context.Context, before *occupancy.Estimator, u coun
 		return nil, err
 	}
 	estimate.Apply(u.Pass)
+	if unseen(u) {
+		estimate.Unseen(u.Pass.Device, u.Pass.To)
+	}
 	if state, err = estimate.MarshalBinary(); err != nil {
 		return nil, err
+	}
+	marks = append(marks, outbox.Mark{Name: occupancyMark, Value: state})
+	if !passed(u) {
+		return estimate, p.outbox.SetMarks(ctx, marks...)
 	}
 	value, err := wire.Store(p.hall, u.Pass.Device, wire.TypeVisit, u.Pass.To, p.clock.state(), wire.NewVisit(u.Pass))
 	if err != nil {
 		return nil, err
 	}
-	_, err = p.outbox.Append(ctx, value, append(marks, outbox.Mark{Name: occupancyMark, Value: state})...)
+	_, err = p.outbox.Append(ctx, value, marks...)
 	return estimate, err
 }
 

@@ -149,3 +149,58 @@ func TestPassWithoutPeople(t *testing.T) {
 		t.Errorf("mark %q, %v", mark, err)
 	}
 }
+
+// TestPassesUnseen stores that a counter missed people with its mark, with a
+// record and without one, and not when the store is away.
+func TestPassesUnseen(t *testing.T) {
+	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	heard := []counter.Status{{ID: "gate-1", Door: "D1", LastReading: noon.Add(time.Minute)}}
+	calibrated := testSettings
+	calibrated.Scale = 1
+	for _, test := range []struct {
+		note    counter.Note
+		reason  string
+		records uint64
+	}{
+		{"", "", 0},
+		{counter.Gap, "", 0},
+		{counter.First, "unseen", 0},
+		{counter.Rebased, "unseen", 1},
+	} {
+		t.Run(string(test.note), func(t *testing.T) {
+			dir := t.TempDir()
+			p, stop := openPasses(t, dir)
+			p.settings = calibrated
+			if err := p.take(t.Context(), update(noon, 5, 0)); err != nil {
+				t.Fatal(err)
+			}
+			u := update(noon.Add(time.Minute), 0, 0)
+			u.Note, u.Pass.Uncertain = test.note, test.note == counter.Rebased
+			stop()
+			if err := p.take(t.Context(), u); err == nil {
+				t.Fatal("accepted without a store")
+			}
+			if s := p.snapshot(noon.Add(time.Minute), heard); s.Reason != "" {
+				t.Errorf("%s before it is on disk", s.Reason)
+			}
+			p, stop = openPasses(t, dir)
+			p.settings = calibrated
+			if err := p.take(t.Context(), u); err != nil {
+				t.Fatal(err)
+			}
+			if n := p.outbox.Status().Accepted; n != 1+test.records {
+				t.Errorf("%d records, want one and %d", n, test.records)
+			}
+			stop()
+			p, _ = openPasses(t, dir)
+			p.settings = calibrated
+			s := p.snapshot(noon.Add(time.Minute), heard)
+			if s.Reason != test.reason || s.People == nil || *s.People != 5 {
+				t.Errorf("after a restart %+v, want reason %q", s, test.reason)
+			}
+			if mark, err := p.mark("gate-1"); err != nil || string(mark) != "2026-11-23T12:01:00Z" {
+				t.Errorf("mark %q, %v", mark, err)
+			}
+		})
+	}
+}
