@@ -11,7 +11,7 @@
 //
 // Limits: until the agent speaks TLS it listens on loopback only. A card goes to
 // the stream that claimed its window and is not kept: who comes later gets
-// nothing.
+// nothing. Callers behind a proxy are one address and share what one may have.
 package lan
 
 import (
