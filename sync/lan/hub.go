@@ -35,8 +35,14 @@ func newClient() *client {
 }
 
 // send queues an event and says whether there was room. A client without room
-// does not read: it is dropped, and will connect again if it still lives.
+// does not read: it is dropped, and will connect again if it still lives. One
+// that was dropped takes nothing any more, even if its queue drains.
 func (c *client) send(e []byte) bool {
+	select {
+	case <-c.gone:
+		return false
+	default:
+	}
 	select {
 	case c.queue <- e:
 		return true
@@ -55,7 +61,7 @@ func (c *client) serve(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Accel-Buffering", "no")
 	rc := http.NewResponseController(w)
 	write := func(e []byte) bool {
-		// The server has no write timeout, since that would end every stream.
+		// In place of the server's write timeout, which would end every stream.
 		if rc.SetWriteDeadline(time.Now().Add(writeLimit)) != nil {
 			return false
 		}

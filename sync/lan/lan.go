@@ -6,11 +6,12 @@
 // the bearer token of a workstation that was paired for that window. Streams are
 // Server-Sent Events, since browsers reconnect them by themselves and proxies
 // let them through; each has a short queue of its own, and a client that does
-// not read is dropped rather than waited for.
+// not read is dropped rather than waited for. Connections, and streams that need
+// no token, are limited in number.
 //
 // Limits: until the agent speaks TLS it listens on loopback only. A card goes to
 // the stream that claimed its window and is not kept: who comes later gets
-// nothing.
+// nothing. Callers behind a proxy are one address and share what one may have.
 package lan
 
 import (
@@ -48,10 +49,12 @@ type Server struct {
 	opt       Options
 	occupancy *hub
 	windows   *windows
+	limits    *limits
 	handler   http.Handler
 
-	mu        sync.Mutex
-	listeners []Listener
+	mu          sync.Mutex
+	listeners   []Listener
+	pairingsErr string // why the pairings cannot be read, as it was last told
 }
 
 // Listener is the state of one address the server listens on.
@@ -69,7 +72,7 @@ const relisten = 2 * time.Second
 
 // New makes a server; Run listens.
 func New(opt Options) *Server {
-	s := &Server{opt: opt, occupancy: newHub(), windows: newWindows()}
+	s := &Server{opt: opt, occupancy: newHub(), windows: newWindows(), limits: newLimits()}
 	for _, a := range opt.Listen {
 		s.listeners = append(s.listeners, Listener{Address: a, State: "waiting", Since: time.Now()})
 	}
@@ -118,6 +121,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 		Handler:           s.handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second, // a stream sets its own, event by event
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
@@ -135,7 +139,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener) error {
 			srv.Close()
 		}
 	})
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(&limitedListener{Listener: l, limits: s.limits, log: s.opt.Log}); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil
@@ -201,7 +205,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /metrics", s.opt.Metrics)
 	mux.HandleFunc("GET /v1/hall", s.hall)
 	mux.HandleFunc("GET /v1/occupancy", s.getOccupancy)
-	mux.HandleFunc("GET /v1/occupancy/stream", s.streamOccupancy)
+	mux.HandleFunc("GET /v1/occupancy/stream", s.limitStreams(s.streamOccupancy))
 	mux.HandleFunc("POST /v1/pair", s.pair)
 	mux.HandleFunc("GET /v1/windows/{window}/stream", s.streamWindow)
 	mux.Handle("GET /{$}", page("hall.html"))

@@ -12,10 +12,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hallagent/hallagent/idcard"
@@ -126,106 +124,6 @@ func TestReadAPI(t *testing.T) {
 	if w := call(s, "GET", "/readyz", ""); w.Code != 503 || !strings.Contains(w.Body.String(), "store visits") {
 		t.Errorf("/readyz gives %d %q", w.Code, w.Body)
 	}
-}
-
-// pair pairs a workstation and gives its token.
-func pair(t *testing.T, s *Server, window string) string {
-	t.Helper()
-	text, _ := s.opt.Pairings.Offer(window, "teller")
-	w := call(s, "POST", "/v1/pair", fmt.Sprintf(`{"code":%q,"workstation":"ws"}`, text), "Content-Type", "application/json")
-	var got struct {
-		Token, Role string
-		Windows     []string
-	}
-	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || w.Code != 200 || got.Token == "" || got.Role != "teller" || !slices.Equal(got.Windows, []string{window}) {
-		t.Fatalf("pairing gives %d %s: %v", w.Code, w.Body, err)
-	}
-	return got.Token
-}
-
-func TestPairing(t *testing.T) {
-	s := newServer(t)
-	post := func(body string, headers ...string) *httptest.ResponseRecorder {
-		return call(s, "POST", "/v1/pair", body, append([]string{"Content-Type", "application/json"}, headers...)...)
-	}
-	text, expires := s.opt.Pairings.Offer("05", "teller")
-	if len(text) != 10 || strings.Trim(text, "0123456789ABCDEFGHJKMNPQRSTVWXYZ") != "" || time.Until(expires) > codeLife {
-		t.Errorf("code %q until %v", text, expires)
-	}
-	typed := strings.ToLower(text[:5] + "-" + text[5:]) // as a person may type it
-	if w := post(fmt.Sprintf(`{"code":%q,"workstation":"ws"}`, typed)); w.Code != 200 {
-		t.Errorf("the code gives %d %s", w.Code, w.Body)
-	}
-	if w := post(fmt.Sprintf(`{"code":%q,"workstation":"ws"}`, text)); w.Code != 403 || codeOf(t, w) != "code" {
-		t.Errorf("a used code gives %d", w.Code)
-	}
-	if w := post(`{"code":"x","workstation":""}`); w.Code != 400 {
-		t.Errorf("no workstation gives %d", w.Code)
-	}
-	if w := post(`{`); w.Code != 400 {
-		t.Errorf("broken JSON gives %d", w.Code)
-	}
-	if w := post(`{}`, "Content-Type", "text/plain"); w.Code != 415 {
-		t.Errorf("a form post gives %d", w.Code)
-	}
-	if w := post(`{"code":"ZZZZZZZZZZ","workstation":"ws"}`, "Content-Type", "application/json; charset=utf-8"); w.Code != 403 {
-		t.Errorf("JSON with its charset gives %d", w.Code) // as .NET and axios send it
-	}
-	if w := call(s, "GET", "/v1/pair", ""); w.Code != 404 && w.Code != 405 {
-		t.Errorf("GET gives %d", w.Code)
-	}
-	file, err := os.ReadFile(s.opt.Pairings.path)
-	if err != nil || strings.Contains(string(file), text) {
-		t.Errorf("the file holds the code: %v", err)
-	}
-	token := pair(t, s, "05")
-	if file, _ = os.ReadFile(s.opt.Pairings.path); strings.Contains(string(file), token) {
-		t.Error("the file holds the token")
-	}
-	other := NewPairings(s.opt.Pairings.path, nil) // as after a restart
-	r := httptest.NewRequest("GET", "/", nil)
-	r.Header.Set("Authorization", "Bearer "+token)
-	if p, ok := other.bearer(r); !ok || !p.covers("05") || p.covers("06") {
-		t.Errorf("after a restart the token gives %+v, %v", p, ok)
-	}
-}
-
-// TestPairingTries guesses: five wrong secrets void one code and not another,
-// and an address that goes on is shut out.
-func TestPairingTries(t *testing.T) {
-	s := newServer(t)
-	ps := s.opt.Pairings
-	target, _ := ps.Offer("05", "teller")
-	other, _ := ps.Offer("06", "teller")
-	for range codeTries {
-		if _, _, err := ps.redeem(target[:2]+"00000000", "ws", "a"); err != errWrongCode {
-			t.Fatal(err)
-		}
-	}
-	if _, _, err := ps.redeem(target, "ws", "b"); err != errWrongCode {
-		t.Errorf("after five wrong tries the code gives %v", err)
-	}
-	for range wrongCodes {
-		ps.redeem("ZZZZZZZZZZ", "ws", "c")
-	}
-	if _, _, err := ps.redeem(other, "ws", "c"); err != errTooMany {
-		t.Errorf("an address that guesses gets %v", err)
-	}
-	if _, _, err := ps.redeem(other, "ws", "d"); err != nil {
-		t.Errorf("the other code gives %v", err)
-	}
-}
-
-func TestPairingExpires(t *testing.T) {
-	dir := t.TempDir()
-	synctest.Test(t, func(t *testing.T) {
-		ps := NewPairings(filepath.Join(dir, "p.json"), func(path string, text []byte) error { return os.WriteFile(path, text, 0o600) })
-		text, _ := ps.Offer("05", "teller")
-		time.Sleep(codeLife + time.Second)
-		if _, _, err := ps.redeem(text, "ws", "a"); err != errWrongCode {
-			t.Errorf("an old code gives %v", err)
-		}
-	})
 }
 
 // stream opens a stream over a real connection and gives its events one by one.
@@ -354,6 +252,24 @@ func TestFullClaimant(t *testing.T) {
 	}
 	if claimed, unclaimed := s.Cards(); claimed != queueLen || unclaimed != 1 {
 		t.Errorf("%d claimed, %d unclaimed", claimed, unclaimed)
+	}
+}
+
+// TestDroppedClaimant: a card that another stream of the workstation took, but
+// not the claimant, is nobody's.
+func TestDroppedClaimant(t *testing.T) {
+	s := newServer(t)
+	claimant, _ := s.windows.join("05", "token", true)
+	look, _ := s.windows.join("05", "token", false)
+	for range queueLen {
+		claimant.send(nil)
+	}
+	card := idcard.Event{Type: idcard.CardRead, Window: "05", Card: &idcard.Card{}}
+	s.ShowCard(card)
+	<-claimant.queue // room again, but it was told to go
+	s.ShowCard(card)
+	if claimed, unclaimed := s.Cards(); claimed != 0 || unclaimed != 2 || len(look.queue) != 2 {
+		t.Errorf("%d claimed, %d unclaimed, %d looked on", claimed, unclaimed, len(look.queue))
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"slices"
@@ -44,8 +43,9 @@ func (p Pairing) covers(window string) bool { return slices.Contains(p.Windows, 
 // one-time codes that are out, kept in memory only.
 //
 // A code is ten characters: the first two name it, the other eight are the
-// secret. So a wrong try counts against the one code that it meant, and nobody
-// can void the others by guessing.
+// secret. A wrong try counts against the one code that it names and, by codeTries,
+// voids that one only. An address is shut out after wrongCodes wrong tries: it
+// can void four codes within codeLife, not all that are out.
 type Pairings struct {
 	path    string
 	replace func(path string, text []byte) error
@@ -137,7 +137,6 @@ func (ps *Pairings) redeem(text, workstation, addr string) (token string, p Pair
 		}
 		return "", Pairing{}, errWrongCode
 	}
-	delete(ps.codes, name)
 
 	token = rand.Text() + rand.Text()
 	p = Pairing{
@@ -153,6 +152,7 @@ func (ps *Pairings) redeem(text, workstation, addr string) (token string, p Pair
 	if err := ps.save(append(slices.Clone(ps.all), p)); err != nil {
 		return "", Pairing{}, err
 	}
+	delete(ps.codes, name) // only now: what could not be kept was not redeemed
 	return token, p, nil
 }
 
@@ -199,24 +199,63 @@ func (ps *Pairings) save(all []Pairing) error {
 	return ps.load()
 }
 
-// bearer finds the pairing of a request's token.
-func (ps *Pairings) bearer(r *http.Request) (Pairing, bool) {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
-		return Pairing{}, false
-	}
+// bearer finds the pairing of a token. The error says that the file cannot be
+// read: then nobody is let in, and it is not the token's fault.
+func (ps *Pairings) bearer(token string) (Pairing, bool, error) {
 	want := []byte(hash(token))
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if ps.load() != nil {
-		return Pairing{}, false // a file that cannot be read opens nothing
+	if err := ps.load(); err != nil {
+		return Pairing{}, false, err
 	}
 	for _, p := range ps.all {
 		if subtle.ConstantTimeCompare([]byte(p.Hash), want) == 1 {
-			return p, true
+			return p, true, nil
 		}
 	}
-	return Pairing{}, false
+	return Pairing{}, false, nil
+}
+
+// admit gives the pairing of a request's token, or refuses the request and says
+// false.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request) (Pairing, bool) {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	var p Pairing
+	if ok {
+		var err error
+		p, ok, err = s.opt.Pairings.bearer(token)
+		s.notePairings(err)
+		if err != nil {
+			refuse(w, http.StatusServiceUnavailable, "store", "the pairings cannot be read; see the agent's log")
+			return Pairing{}, false
+		}
+	}
+	if !ok {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		refuse(w, http.StatusUnauthorized, "token", "pair this workstation first: hallagent pair --window …")
+	}
+	return p, ok
+}
+
+// notePairings logs when the pairings can no longer be read, and when they can
+// again.
+func (s *Server) notePairings(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case text == s.pairingsErr:
+		return
+	case err != nil:
+		s.opt.Log.Error("cannot read the pairings: no workstation is let in", "err", err,
+			"hint", "correct the file, or remove it and pair the workstations anew")
+	default:
+		s.opt.Log.Info("the pairings can be read again")
+	}
+	s.pairingsErr = text
 }
 
 func (s *Server) pair(w http.ResponseWriter, r *http.Request) {
@@ -228,11 +267,7 @@ func (s *Server) pair(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "workstation", "name the workstation in at most 64 characters")
 		return
 	}
-	addr, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		addr = r.RemoteAddr
-	}
-	token, p, err := s.opt.Pairings.redeem(in.Code, in.Workstation, addr)
+	token, p, err := s.opt.Pairings.redeem(in.Code, in.Workstation, remoteAddress(r.RemoteAddr))
 	switch {
 	case errors.Is(err, errTooMany):
 		w.Header().Set("Retry-After", fmt.Sprint(int(codeLife.Seconds())))

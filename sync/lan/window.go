@@ -74,7 +74,8 @@ func (ws *windows) leave(window string, c *client) {
 }
 
 // toClaimant sends an event to the stream that claimed the window and to the
-// other streams of the same token, and says whether one of them took it.
+// other streams of the same token, and says whether the
+// claimant itself took it: the others only look on.
 func (ws *windows) toClaimant(window string, e []byte) bool {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -85,7 +86,7 @@ func (ws *windows) toClaimant(window string, e []byte) bool {
 	token, taken := ws.streams[window][claimant], false
 	for c, t := range ws.streams[window] {
 		if t == token {
-			taken = c.send(e) || taken
+			taken = c.send(e) && c == claimant || taken
 		}
 	}
 	return taken
@@ -147,10 +148,8 @@ func (s *Server) ShowReader(r Reader) {
 
 func (s *Server) streamWindow(w http.ResponseWriter, r *http.Request) {
 	window := r.PathValue("window")
-	p, ok := s.opt.Pairings.bearer(r)
+	p, ok := s.admit(w, r)
 	if !ok {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		refuse(w, http.StatusUnauthorized, "token", "pair this workstation first: hallagent pair --window …")
 		return
 	}
 	if !p.covers(window) {

@@ -300,7 +300,8 @@ func (a *Agent) metrics() http.Handler {
 			return all
 		},
 		Outbox: a.visits.Status, Uplink: a.uplink.Status, MQTT: a.mqtt.Status,
-		Cards: func() (uint64, uint64) { return a.lan.Cards() },
+		Cards:   func() (uint64, uint64) { return a.lan.Cards() },
+		Refused: func() map[string]uint64 { return a.lan.Refused() },
 	})
 }
 

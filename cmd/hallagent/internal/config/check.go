@@ -23,6 +23,11 @@ var (
 	idPattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]{0,31}$`)
 )
 
+// maxData is the longest data directory in bytes whose control socket can be
+// made: a unix socket's path has 103 bytes where it has fewest, and the socket is
+// made under a temporary name in there first.
+const maxData = 85
+
 const idHint = "letters, digits and hyphens, at most 32, beginning with a letter or digit"
 
 // check finds what single values cannot show: missing keys, names that nothing
@@ -51,7 +56,7 @@ func (d *decoder) require(path, value, hint string) bool {
 	return false
 }
 
-// ids checks form and uniqueness of the ids of one list.
+// id checks form and uniqueness of an id of one list.
 func (d *decoder) id(path, id string, seen map[string]string) {
 	if !d.require(path, id, idHint) {
 		return
@@ -81,10 +86,15 @@ func (c *Config) checkHall(d *decoder) {
 			d.fail("hall.capacity", "the comfortable number of visitors", "is missing")
 		}
 	}
+	if !d.has("hall.hours") && !d.flagged["hall.hours"] && !d.flagged["hall"] {
+		d.warn("hall.hours", `example: "08:30-12:00,13:30-17:00"`, "is missing: the hall counts as closed all day")
+	}
 	if c.Data == "" {
 		d.fail("data", "example: /var/lib/hallagent", "is empty")
 	} else if !filepath.IsAbs(c.Data) {
 		d.fail("data", "write the whole path, such as /var/lib/hallagent", "%q depends on where the program is started", c.Data)
+	} else if len(c.Data) > maxData {
+		d.warn("data", fmt.Sprintf("at most %d bytes; a longer one leaves no way to pair workstations", maxData), "has %d bytes: the control socket in it has too long a name", len(c.Data))
 	}
 }
 
@@ -123,7 +133,16 @@ func (c *Config) checkLines(d *decoder) {
 	}
 }
 
-// line checks that a device's line exists and gives it.
+// deviceID checks the id of a reader or counter, which is the source of what it
+// sends.
+func (d *decoder) deviceID(path, id string, seen map[string]string) {
+	d.id(path, id, seen)
+	if id == "agent" {
+		d.fail(path, "choose another", "%q is the name under which the agent itself reports", id)
+	}
+}
+
+// line checks that a device's line exists.
 func (c *Config) line(d *decoder, path, id string) {
 	if !d.require(path, id, "the id of one of the lines") {
 		return
@@ -153,7 +172,7 @@ func (c *Config) checkReaders(d *decoder) {
 	seen, windows, lines := map[string]string{}, map[string]string{}, map[string]string{}
 	for i, r := range c.Readers {
 		path := fmt.Sprintf("readers[%d]", i)
-		d.id(path+".id", r.ID, seen)
+		d.deviceID(path+".id", r.ID, seen)
 		if d.require(path+".kind", r.Kind, "known: "+strings.Join(idcard.Kinds().Names(), ", ")) {
 			if _, err := idcard.Kinds().Find(r.Kind); err != nil {
 				d.fail(path+".kind", suggest(r.Kind, idcard.Kinds().Names()), "there is no kind of reader %q", r.Kind)
@@ -198,7 +217,7 @@ func (c *Config) checkCounters(d *decoder) {
 	counted := map[string]bool{}
 	for i, k := range c.Counters {
 		path := fmt.Sprintf("counters[%d]", i)
-		d.id(path+".id", k.ID, seen)
+		d.deviceID(path+".id", k.ID, seen)
 		counted[k.Door] = true
 		if d.require(path+".kind", k.Kind, "known: "+strings.Join(counter.Kinds().Names(), ", ")) && k.Settings == nil {
 			d.fail(path+".kind", suggest(k.Kind, counter.Kinds().Names()), "there is no kind of counter %q", k.Kind)
@@ -259,7 +278,7 @@ func (c *Config) checkBroker(d *decoder) {
 	if d.require("broker.url", b.URL, hint) {
 		u, err := url.Parse(b.URL)
 		switch {
-		case err != nil || u.Hostname() == "" || !brokerPort(u.Port()) || strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
+		case err != nil || u.Hostname() == "" || u.Port() != "" && !validPort(u.Port()) || strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
 			d.fail("broker.url", hint, "%q is no address of a broker", b.URL)
 		case u.Scheme != "mqtt" && u.Scheme != "mqtts":
 			d.fail("broker.url", hint, "unknown scheme %q", u.Scheme)
@@ -286,10 +305,10 @@ func (c *Config) checkBroker(d *decoder) {
 	}
 }
 
-// brokerPort accepts no port too: each scheme has its own.
-func brokerPort(port string) bool {
-	n, err := strconv.Atoi(port)
-	return port == "" || err == nil && n >= 1 && n <= 65535
+// validPort wants plain digits: 80 is one, +80 and http are none.
+func validPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
 
 func loopback(host string) bool {
@@ -307,7 +326,7 @@ func (c *Config) checkLAN(d *decoder) {
 	for i, listen := range c.LAN.Listen {
 		path := fmt.Sprintf("lan.listen[%d]", i)
 		host, port, err := net.SplitHostPort(listen)
-		if number, bad := strconv.Atoi(port); err != nil || bad != nil || number < 1 || number > 65535 {
+		if err != nil || !validPort(port) {
 			d.fail(path, "example: 127.0.0.1:8080", "%q is no address with a port from 1 to 65535", listen)
 		} else if !loopback(host) {
 			d.fail(path, "use 127.0.0.1: this version has no TLS and serves the gateway itself only", "%s is not loopback", listen)

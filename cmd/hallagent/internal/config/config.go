@@ -15,7 +15,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -162,9 +161,10 @@ func Default() Config {
 }
 
 // Load reads a file. The problems are errors and warnings; a configuration with
-// any error must not be run. The error is for a file that cannot be read.
+// any error must not be run. The error is for a file that cannot be read, or has
+// more than 1 MiB.
 func Load(path string) (Config, Problems, error) {
-	text, err := os.ReadFile(path)
+	text, err := readFile(path)
 	if err != nil {
 		return Config{}, nil, fmt.Errorf("read configuration: %w", err)
 	}
@@ -172,7 +172,8 @@ func Load(path string) (Config, Problems, error) {
 	return c, problems, nil
 }
 
-// Parse reads a configuration from its text.
+// Parse reads a configuration from its text: UTF-8, with or without a byte order
+// mark.
 func Parse(text []byte) (Config, Problems) {
 	c := Default()
 	d := newDecoder()

@@ -107,19 +107,59 @@ func TestAddresses(t *testing.T) {
 		{"lan.listen[0]", `lan: {listen: ["127.0.0.1:99999"]}`, false},
 		{"lan.listen[0]", `lan: {listen: ["127.0.0.1:0"]}`, false},
 		{"lan.listen[0]", `lan: {listen: ["127.0.0.1:web"]}`, false},
+		{"lan.listen[0]", `lan: {listen: ["127.0.0.1:+80"]}`, false},
 		{"lan.listen[0]", `lan: {listen: ["127.0.0.1"]}`, false},
 		{"broker.url", `broker: {url: "mqtts://broker.example"}`, true},
 		{"broker.url", `broker: {url: "mqtts://broker.example:8883/"}`, true},
 		{"broker.url", `broker: {url: "mqtts://broker.example:88833"}`, false},
+		{"broker.url", `broker: {url: "mqtts://broker.example:0"}`, false},
 		{"broker.url", `broker: {url: "mqtts://broker.example/hall"}`, false},
 		{"broker.url", `broker: {url: "mqtts://:8883"}`, false},
 	} {
 		_, problems := Parse([]byte(c.text))
-		named := slices.ContainsFunc(problems.Errors(), func(p Problem) bool { return p.Key == c.key })
-		if named == c.good {
+		if named(problems.Errors(), c.key) == c.good {
 			t.Errorf("%s gives\n%s", c.text, problems.Print("f"))
 		}
 	}
+}
+
+// TestNumbers gives what Go takes for a number and what a person means by one.
+func TestNumbers(t *testing.T) {
+	for _, c := range []struct {
+		key, text string
+		good      bool
+	}{
+		{"occupancy.staff", "occupancy: {staff: 1.5}", true},
+		{"occupancy.staff", "occupancy: {staff: 010}", true},
+		{"occupancy.staff", "occupancy: {staff: .nan}", false},
+		{"occupancy.staff", "occupancy: {staff: NaN}", false},
+		{"occupancy.staff", "occupancy: {staff: .inf}", false},
+		{"occupancy.staff", "occupancy: {staff: Inf}", false},
+		{"occupancy.staff", "occupancy: {staff: -Inf}", false},
+		{"occupancy.staff", "occupancy: {staff: 1e999}", false},
+		{"occupancy.scale", "occupancy: {scale: NaN}", false},
+		{"counters[0].rate", "counters: [{id: k, kind: modbus, rate: NaN}]", false},
+		{"hall.capacity", "hall: {capacity: 0x96}", false},
+		{"hall.capacity", "hall: {capacity: 1_50}", false},
+	} {
+		_, problems := Parse([]byte(c.text))
+		if named(problems.Errors(), c.key) == c.good {
+			t.Errorf("%s gives\n%s", c.text, problems.Print("f"))
+		}
+	}
+	for text, want := range map[string]int{"0150": 150, "010": 10, "08": 8, "150": 150} {
+		if c, problems := Parse([]byte("hall: {capacity: " + text + "}")); c.Hall.Capacity != want {
+			t.Errorf("capacity %s is %d:\n%s", text, c.Hall.Capacity, problems.Print("f"))
+		}
+	}
+	c, _ := Parse([]byte("counters: [{id: k, kind: modbus, map: {in: {address: 0100}}}]"))
+	if m, ok := c.Counters[0].Settings.(*counter.Modbus); !ok || m.Map.In.Address != 100 {
+		t.Errorf("address 0100 gives %+v", c.Counters[0].Settings)
+	}
+}
+
+func named(problems Problems, key string) bool {
+	return slices.ContainsFunc(problems, func(p Problem) bool { return p.Key == key })
 }
 
 func TestHours(t *testing.T) {
@@ -145,6 +185,32 @@ broker: {url: "mqtt://localhost"}`))
 		}
 		if got := c.Hall.Hours.IsOpen(at); got != k.open {
 			t.Errorf("at %s open is %v", k.at, got)
+		}
+	}
+}
+
+// TestHoursOnce gives a day or a date twice; which one counts would be a guess.
+func TestHoursOnce(t *testing.T) {
+	for text, key := range map[string]string{
+		`{mon: "08:30-12:00", monday: "08:30-17:00"}`:                  "hall.hours.monday",
+		`{mon: "08:30-12:00", mon: "08:30-17:00"}`:                     "hall.hours.mon",
+		`{closed: ["2026-10-01"], open: ["2026-10-02", "2026-10-01"]}`: "hall.hours.open[1]",
+		`{open: ["2026-10-01", "2026-10-01"]}`:                         "hall.hours.open[1]",
+	} {
+		if _, problems := Parse([]byte("hall: {hours: " + text + "}")); !named(problems.Errors(), key) {
+			t.Errorf("%s gives\n%s", text, problems.Print("f"))
+		}
+	}
+	for text, missing := range map[string]bool{
+		"hall: {id: s}":                         true,
+		"hall:\n  hours:\n":                     true,
+		"hall: {hours: {}}":                     true,
+		`hall: {hours: "08:30-12:00"}`:          false,
+		`hall: {hours: {open: ["2026-10-01"]}}`: false,
+		`hall: {huors: "08:30-12:00"}`:          false, // said already
+	} {
+		if _, problems := Parse([]byte(text)); named(problems, "hall.hours") != missing {
+			t.Errorf("%s gives\n%s", text, problems.Print("f"))
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -106,6 +107,12 @@ func (d *decoder) sorted() Problems {
 }
 
 func (d *decoder) decode(text []byte, into any) {
+	text = unmark(text)
+	if bad, at, found := notText(text); found {
+		d.syntax = true
+		d.add("", at, false, "save the file as UTF-8; editors offer it as the encoding", "byte 0x%02X is not UTF-8", bad)
+		return
+	}
 	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		d.syntax = true
@@ -293,7 +300,7 @@ func (d *decoder) text(path string, n ast.Node) (string, bool) {
 		return n.Value, true
 	case *ast.LiteralNode:
 		return n.Value.Value, true
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode, *ast.BoolNode:
 		return n.GetToken().Value, true
 	case *ast.NullNode:
 		d.fail(path, "", "has no value")
@@ -327,14 +334,14 @@ func (d *decoder) scalar(path string, n ast.Node, v reflect.Value) {
 		}
 		v.SetBool(s == "true")
 	case reflect.Int, reflect.Int64:
-		i, err := strconv.ParseInt(s, 0, v.Type().Bits())
+		i, err := strconv.ParseInt(s, 10, v.Type().Bits())
 		if err != nil {
 			d.fail(path, "", "%q is no whole number", s)
 			return
 		}
 		v.SetInt(i)
 	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		u, err := strconv.ParseUint(s, 0, v.Type().Bits())
+		u, err := strconv.ParseUint(s, 10, v.Type().Bits())
 		if err != nil {
 			d.fail(path, fmt.Sprintf("0 to %d", uint64(1)<<v.Type().Bits()-1), "%q is no such number", s)
 			return
@@ -342,7 +349,7 @@ func (d *decoder) scalar(path string, n ast.Node, v reflect.Value) {
 		v.SetUint(u)
 	case reflect.Float64:
 		f, err := strconv.ParseFloat(s, 64)
-		if err != nil {
+		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
 			d.fail(path, "", "%q is no number", s)
 			return
 		}
@@ -425,6 +432,18 @@ func (h *Hours) decodeNode(d *decoder, path string, n ast.Node) {
 	if !ok {
 		return
 	}
+	if len(entries) == 0 {
+		delete(d.places, path) // a key without anything is as good as none
+	}
+	given := map[string]string{} // the key that gave a weekday or a date
+	once := func(what, key, sub string) bool {
+		first, twice := given[what]
+		if twice {
+			d.fail(sub, "remove one of the two", "%s is already given by %s", what, first)
+		}
+		given[what] = key
+		return !twice
+	}
 	for _, e := range entries {
 		key := e.Key.GetToken().Value
 		sub := join(path, key)
@@ -432,6 +451,9 @@ func (h *Hours) decodeNode(d *decoder, path string, n ast.Node) {
 		day := slices.IndexFunc(weekdays[:], func(w string) bool { return key == w || key == w[:3] })
 		switch {
 		case day >= 0:
+			if !once(weekdays[day], key, sub) {
+				continue
+			}
 			text, ok := d.text(sub, e.Value)
 			if !ok {
 				continue
@@ -445,10 +467,12 @@ func (h *Hours) decodeNode(d *decoder, path string, n ast.Node) {
 			var dates []string
 			d.value(sub, e.Value, reflect.ValueOf(&dates).Elem())
 			for i, date := range dates {
+				item := fmt.Sprintf("%s[%d]", sub, i)
 				if _, err := time.Parse(time.DateOnly, date); err != nil {
-					d.fail(fmt.Sprintf("%s[%d]", sub, i), "example: 2026-10-01", "%q is no date", date)
+					d.fail(item, "example: 2026-10-01", "%q is no date", date)
+				} else if once(date, key, item) {
+					h.Open[date] = key == "open"
 				}
-				h.Open[date] = key == "open"
 			}
 		default:
 			d.flagged[sub] = true

@@ -35,6 +35,7 @@ type Sources struct {
 	Uplink    func() uplink.Status
 	MQTT      func() mqtt.Status
 	Cards     func() (claimed, unclaimed uint64)
+	Refused   func() map[string]uint64 // HTTP connections and streams, by reason
 }
 
 // Handler serves the metrics of the agent and of its process.
@@ -65,6 +66,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	const cards = "Cards read, by whether a workstation had claimed the window."
 	e.count("hallagent_cards_total", cards, claimed, "result", "claimed")
 	e.count("hallagent_cards_total", cards, unclaimed, "result", "unclaimed")
+	for reason, n := range c.Refused() {
+		e.count("hallagent_http_refused_total", "HTTP connections and streams beyond the limits, by limit.", n, "reason", reason)
+	}
 }
 
 func (c collector) hall(e emitter, h lan.Hall) {

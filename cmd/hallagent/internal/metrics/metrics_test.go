@@ -54,8 +54,9 @@ func hall() Sources {
 		Uplink: func() uplink.Status {
 			return uplink.Status{Sent: 120, InFlight: 2, Ignored: map[string]uint64{"beyond": 4}}
 		},
-		MQTT:  func() mqtt.Status { return mqtt.Status{State: mqtt.Connected, Connects: 5} },
-		Cards: func() (uint64, uint64) { return 41, 42 },
+		MQTT:    func() mqtt.Status { return mqtt.Status{State: mqtt.Connected, Connects: 5} },
+		Cards:   func() (uint64, uint64) { return 41, 42 },
+		Refused: func() map[string]uint64 { return map[string]uint64{"connections": 51, "address": 52, "streams": 53} },
 	}
 }
 
