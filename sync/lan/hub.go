@@ -98,14 +98,21 @@ func (c *client) serve(w http.ResponseWriter, r *http.Request) {
 type hub struct {
 	mu      sync.Mutex
 	clients map[*client]bool
+	last    []byte
 }
 
 func newHub() *hub { return &hub{clients: map[*client]bool{}} }
 
-func (h *hub) join() *client {
+// join adds a client, whose first event is the one that was sent last; first
+// makes one where there was none yet. So no older event overtakes a newer one.
+func (h *hub) join(first func() []byte) *client {
 	c := newClient()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.last == nil {
+		h.last = first()
+	}
+	c.send(h.last)
 	h.clients[c] = true
 	return c
 }
@@ -119,6 +126,7 @@ func (h *hub) leave(c *client) {
 func (h *hub) send(e []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.last = e
 	for c := range h.clients {
 		c.send(e)
 	}

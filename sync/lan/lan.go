@@ -243,8 +243,7 @@ func (s *Server) getOccupancy(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) streamOccupancy(w http.ResponseWriter, r *http.Request) {
-	client := s.occupancy.join()
+	client := s.occupancy.join(func() []byte { return event("occupancy", s.opt.Occupancy()) })
 	defer s.occupancy.leave(client)
-	client.send(event("occupancy", s.opt.Occupancy()))
 	client.serve(w, r)
 }

@@ -244,6 +244,9 @@ func TestWindow(t *testing.T) {
 // TestFullClaimant: a card that a stream has no room for reached nobody.
 func TestFullClaimant(t *testing.T) {
 	s := newServer(t)
+	if err := s.opt.Pairings.save([]Pairing{{ID: "token", Windows: []string{"05"}}}); err != nil {
+		t.Fatal(err)
+	}
 	if _, ok := s.windows.join("05", "token", true); !ok {
 		t.Fatal("the window is not free")
 	}
@@ -259,6 +262,9 @@ func TestFullClaimant(t *testing.T) {
 // not the claimant, is nobody's.
 func TestDroppedClaimant(t *testing.T) {
 	s := newServer(t)
+	if err := s.opt.Pairings.save([]Pairing{{ID: "token", Windows: []string{"05"}}}); err != nil {
+		t.Fatal(err)
+	}
 	claimant, _ := s.windows.join("05", "token", true)
 	look, _ := s.windows.join("05", "token", false)
 	for range queueLen {
@@ -277,7 +283,10 @@ func TestDroppedClaimant(t *testing.T) {
 // nobody.
 func TestSlowClient(t *testing.T) {
 	h := newHub()
-	slow, quick := h.join(), h.join()
+	none := func() []byte { return nil }
+	slow, quick := h.join(none), h.join(none)
+	<-slow.queue
+	<-quick.queue
 	for i := range queueLen + 1 {
 		h.send(fmt.Appendf(nil, "%d", i))
 		<-quick.queue
@@ -352,5 +361,24 @@ func TestPageIsWhole(t *testing.T) {
 		if csp := w.Header().Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'self'") {
 			t.Errorf("%s has policy %q", path, csp)
 		}
+	}
+}
+
+// TestRevoked takes a pairing out of the file while its stream is open: the next
+// card does not go there.
+func TestRevoked(t *testing.T) {
+	s := newServer(t)
+	base := serve(t, s)
+	next, _ := stream(t, base, "/v1/windows/05/stream?claim=1", pair(t, s, "05"))
+	next() // reader
+	if err := os.WriteFile(s.opt.Pairings.path, []byte("[]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.ShowCard(idcard.Event{Type: idcard.CardRead, Reader: "rd-05", Window: "05", Card: &idcard.Card{Name: "测试05"}})
+	if name, data := next(); name != "" {
+		t.Errorf("a revoked stream gets %s %s", name, data)
+	}
+	if claimed, unclaimed := s.Cards(); claimed != 0 || unclaimed != 1 {
+		t.Errorf("%d claimed, %d unclaimed", claimed, unclaimed)
 	}
 }

@@ -199,6 +199,14 @@ func (ps *Pairings) save(all []Pairing) error {
 	return ps.load()
 }
 
+// stands says whether a pairing still covers a window; one that was taken out of
+// the file does not, nor does any while the file cannot be read.
+func (ps *Pairings) stands(id, window string) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.load() == nil && slices.ContainsFunc(ps.all, func(p Pairing) bool { return p.ID == id && p.covers(window) })
+}
+
 // bearer finds the pairing of a token. The error says that the file cannot be
 // read: then nobody is let in, and it is not the token's fault.
 func (ps *Pairings) bearer(token string) (Pairing, bool, error) {

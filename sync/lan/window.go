@@ -74,9 +74,10 @@ func (ws *windows) leave(window string, c *client) {
 }
 
 // toClaimant sends an event to the stream that claimed the window and to the
-// other streams of the same token, and says whether the
-// claimant itself took it: the others only look on.
-func (ws *windows) toClaimant(window string, e []byte) bool {
+// other streams of the same token, and says whether the claimant itself took it:
+// the others only look on. Where the pairing no longer stands nobody gets
+// anything, and the streams are closed.
+func (ws *windows) toClaimant(window string, e []byte, stands func(token string) bool) bool {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	claimant := ws.claims[window]
@@ -84,6 +85,14 @@ func (ws *windows) toClaimant(window string, e []byte) bool {
 		return false
 	}
 	token, taken := ws.streams[window][claimant], false
+	if !stands(token) {
+		for c, t := range ws.streams[window] {
+			if t == token {
+				c.drop()
+			}
+		}
+		return false
+	}
 	for c, t := range ws.streams[window] {
 		if t == token {
 			taken = c.send(e) && c == claimant || taken
@@ -131,7 +140,7 @@ func (s *Server) ShowCard(e idcard.Event) {
 		s.windows.count(s.windows.toClaimant(e.Window, event("card", CardEvent{
 			Reader: e.Reader, Window: e.Window, At: e.At, Card: e.Card,
 			Warnings: warnings, Photo: len(e.Photo) > 0,
-		})))
+		}), func(id string) bool { return s.opt.Pairings.stands(id, e.Window) }))
 	case idcard.CardRemoved:
 		s.windows.toAll(e.Window, event("removed", RemovedEvent{Reader: e.Reader, Window: e.Window, At: e.At}))
 	case idcard.CardTroubled:

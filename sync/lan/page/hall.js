@@ -133,12 +133,20 @@ async function refresh() {
   setTimeout(refresh, 2000);
 }
 
-const stream = new EventSource("/v1/occupancy/stream");
-stream.addEventListener("occupancy", (e) => {
-  occupancy = JSON.parse(e.data);
-  heard = Date.now();
-  showOccupancy();
-});
+// follow opens the live stream. The browser opens a broken one again by itself,
+// but not one that was refused.
+function follow() {
+  const stream = new EventSource("/v1/occupancy/stream");
+  stream.addEventListener("occupancy", (e) => {
+    occupancy = JSON.parse(e.data);
+    heard = Date.now();
+    showOccupancy();
+  });
+  stream.addEventListener("error", () => {
+    if (stream.readyState === EventSource.CLOSED) setTimeout(follow, 5000);
+  });
+}
 
 speak();
 refresh();
+follow();

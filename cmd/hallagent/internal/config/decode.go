@@ -334,14 +334,14 @@ func (d *decoder) scalar(path string, n ast.Node, v reflect.Value) {
 		}
 		v.SetBool(s == "true")
 	case reflect.Int, reflect.Int64:
-		i, err := strconv.ParseInt(s, 10, v.Type().Bits())
+		i, err := strconv.ParseInt(s, base(s), v.Type().Bits())
 		if err != nil {
 			d.fail(path, "", "%q is no whole number", s)
 			return
 		}
 		v.SetInt(i)
 	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		u, err := strconv.ParseUint(s, 10, v.Type().Bits())
+		u, err := strconv.ParseUint(s, base(s), v.Type().Bits())
 		if err != nil {
 			d.fail(path, fmt.Sprintf("0 to %d", uint64(1)<<v.Type().Bits()-1), "%q is no such number", s)
 			return
@@ -357,6 +357,15 @@ func (d *decoder) scalar(path string, n ast.Node, v reflect.Value) {
 	default:
 		panic(fmt.Sprintf("config: no way to decode %s into %s", path, v.Type()))
 	}
+}
+
+// base lets a manual's register 0x0044 be written as it is printed; a leading
+// zero alone means nothing, as people expect. ParseInt takes the 0x with base 0.
+func base(s string) int {
+	if strings.HasPrefix(s, "0x") && !strings.Contains(s, "_") {
+		return 0
+	}
+	return 10
 }
 
 // parseDuration is time.ParseDuration with whole days added: 183d.
