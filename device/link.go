@@ -167,11 +167,14 @@ func (l *Link) failed(err error) {
 	l.say(slog.LevelWarn, msg, attrs...)
 }
 
+// stopped ends an Online; of a line that was not usable it leaves the reason.
 func (l *Link) stopped() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.status.State == Online || l.status.Code == "" {
+		l.status.Code, l.status.Err, l.status.Hint = "closed", "", ""
+	}
 	l.enter(Waiting)
-	l.status.Code, l.status.Err, l.status.Hint = "closed", "", ""
 }
 
 // enter changes the state; Since is that of the state, not of its cause.

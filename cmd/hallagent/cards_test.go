@@ -125,4 +125,7 @@ func TestRead(t *testing.T) {
 	if out, code = w.hallagent("read", "--within", "700ms", "--line", line); code != 1 {
 		t.Errorf("read without a card gives %d\n%s", code, out)
 	}
+	if _, errs, code := command(t, "read", "--within", "700ms", "--line", "serial:///dev/hallagent-none"); code != 1 || !contains(errs, "no such file", "hint: ") {
+		t.Errorf("read without a reader gives %d\n%s", code, errs)
+	}
 }

@@ -21,7 +21,8 @@ type readCommand struct {
 }
 
 func (readCommand) Help() string {
-	return "Stop the agent first: it holds the port. Everything personal is masked unless --show is given.\n\n" +
+	return "Stop the agent first: it holds the port. Masked unless --show is given: of the name only the first " +
+		"character is printed, of the number the first three digits, of the rest nothing.\n\n" +
 		"Example:\n  hallagent read --line 'serial:///dev/serial/by-id/usb-XYZ?baud=115200'"
 }
 
@@ -82,7 +83,7 @@ func (r readCommand) print(s streams, e idcard.Event) error {
 		{"住址 address", show(string(c.Address), 0)},
 		{"号码 number", show(string(c.IDNumber), 3)},
 		{"签发机关 issuer", show(string(c.Issuer), 0)},
-		{"有效期 valid", string(c.ValidFrom) + " – " + validTo},
+		{"有效期 valid", show(string(c.ValidFrom), 0) + " – " + show(validTo, 0)},
 	} {
 		if _, err := fmt.Fprintf(s.out, "%s: %s\n", line[0], line[1]); err != nil {
 			return err

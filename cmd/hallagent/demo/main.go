@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"sync"
@@ -75,6 +76,11 @@ func demo(ctx context.Context, o options, p *printer) error {
 	cfg, problems := config.Parse(deploy.Sample)
 	if errs := problems.Errors(); len(errs) > 0 {
 		return fmt.Errorf("read the sample configuration:\n%s", errs.Print("hallagent.yaml"))
+	}
+	if l, err := net.Listen("tcp", o.listen); err != nil {
+		return fmt.Errorf("serve the page: %w\nhint: choose another address: make demo ARGS=\"--listen 127.0.0.1:8090\"", err)
+	} else if err := l.Close(); err != nil {
+		return fmt.Errorf("serve the page: %w", err)
 	}
 	broker, err := newBroker()
 	if err != nil {

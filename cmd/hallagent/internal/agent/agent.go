@@ -205,7 +205,7 @@ func (a *Agent) buildBroker() {
 		Log:           a.log,
 	})
 	a.uplink = uplink.New(uplink.Options{
-		Outbox: a.visits, Publisher: a.mqtt, Topic: a.hall.Stream(visits), Encode: a.encode,
+		Outbox: a.visits, Publisher: a.mqtt, Topic: a.hall.Stream(visits), Encode: a.encode, MaxBytes: wire.MaxMessage,
 		Central: b.Acknowledge == "central", Rate: a.cfg.Visits.DrainRate, Log: a.log,
 	})
 }

@@ -10,6 +10,7 @@ import (
 )
 
 const (
+	openGrace = 5 * time.Second  // a store may take so long to open at the start
 	downAfter = time.Minute      // a device that is away for so long is an alarm
 	eventLife = 10 * time.Minute // an alarm about something that happened stands so long after it happened last
 )
@@ -29,13 +30,13 @@ type subject struct{ code, about string }
 // alarms finds what deserves one. What is a state is judged by the snapshot;
 // what is an event is judged by counters that grew.
 type alarms struct {
-	since   map[subject]time.Time // of those that stand
+	stand   map[subject]wire.Alarm
 	events  map[subject]time.Time // when a counter grew last
 	counted map[subject]uint64
 }
 
 func newAlarms() *alarms {
-	return &alarms{since: map[subject]time.Time{}, events: map[subject]time.Time{}, counted: map[subject]uint64{}}
+	return &alarms{stand: map[subject]wire.Alarm{}, events: map[subject]time.Time{}, counted: map[subject]uint64{}}
 }
 
 // look gives the alarms that stand, and those that have just ended as not
@@ -57,7 +58,7 @@ func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status) map[subject]w
 		down(c.ID, c.State, c.Since, c.Code, c.Hint)
 	}
 	for _, s := range h.Streams {
-		if !s.Open {
+		if !s.Open && now.Sub(h.Since) >= openGrace {
 			raise(alarmStore, s.Name, "critical", "the store of "+s.Name+" takes no records: "+s.Err, s.Hint)
 		}
 		if s.Replaced {
@@ -76,16 +77,17 @@ func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status) map[subject]w
 		}
 	}
 	for s, a := range found {
-		if as.since[s].IsZero() {
-			as.since[s] = now
+		if before, stands := as.stand[s]; stands {
+			a.Since = before.Since
+		} else {
+			a.Since = now
 		}
-		a.Since = as.since[s]
-		found[s] = a
+		found[s], as.stand[s] = a, a
 	}
-	for s := range as.since {
+	for s, before := range as.stand {
 		if _, stands := found[s]; !stands {
-			found[s] = wire.Alarm{Severity: "warning", Since: now, Text: "over"}
-			delete(as.since, s)
+			found[s] = wire.Alarm{Severity: before.Severity, Since: now, Text: "over: " + before.Text}
+			delete(as.stand, s)
 		}
 	}
 	return found
