@@ -189,6 +189,8 @@ func TestPage(t *testing.T) {
 	})
 	w.stop()
 	b.until(6*time.Second, `!document.getElementById("offline").hidden`)
+	b.until(time.Second, `[...document.querySelectorAll(".state")].every((s) => s.textContent === "不详")`)
+	b.until(time.Second, `document.getElementById("level").textContent === "数据已过时"`)
 	b.look("offline")
 }
 

@@ -138,6 +138,8 @@ func (h *hall) run(ctx context.Context, p *printer) error {
 		wg.Go(func() { h.tellers(ctx, r, i) })
 	}
 	wg.Go(func() {
+		for !h.watched() && wait(ctx, 100*time.Millisecond) {
+		}
 		for day := 1; ctx.Err() == nil; day++ {
 			h.day(ctx, p, day)
 		}
@@ -149,6 +151,12 @@ func (h *hall) run(ctx context.Context, p *printer) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// watched says that the agent reads every counter: who comes before that would
+// be counted by nobody.
+func (h *hall) watched() bool {
+	return !slices.ContainsFunc(h.counters, func(c *sim.ModbusCounter) bool { return c.Asked() < 2 })
 }
 
 // pass is one person going through a door.

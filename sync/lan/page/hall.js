@@ -31,10 +31,11 @@ function cell(text, kind, note) {
 // state is told by a word and a shape; the colour only repeats it. What a code
 // means may depend on the part it is about.
 function state(name, code, detail, part) {
+  if (lost) [name, code, detail] = ["unknown", "", ""]; // nobody is there to ask
   const good = name === "online" || name === "connected";
   const td = document.createElement("td");
   const span = document.createElement("span");
-  span.className = "state" + (good ? "" : name === "disabled" || (name === "waiting" && !code) ? " off" : " bad");
+  span.className = "state" + (good ? "" : name === "disabled" || name === "unknown" || (name === "waiting" && !code) ? " off" : " bad");
   span.textContent = t().states[name] || name;
   td.append(span);
   const note = t().code[`${part}_${code}`] || t().code[code] || detail || code;
@@ -63,8 +64,8 @@ function lastOf(door) {
 
 function showOccupancy() {
   if (!occupancy) return;
-  const o = occupancy, stale = Date.now() - heard > life;
-  const known = o.people !== null && !stale;
+  const o = occupancy, old = Date.now() - heard > life, stale = lost || old;
+  const known = o.people !== null && !old;
   $("occupancy").classList.toggle("stale", stale);
   $("people").textContent = known ? o.people : "–";
   $("unit").textContent = known ? t().people : "";

@@ -16,7 +16,7 @@ export const texts = {
       no_door: "没有配置访客出入口", guessed: "有计数器复位或跳变，部分人次为推算", uncounted: "尚未人工计数校准", drift: "误差已累积，请人工清点一次",
       unseen: "今日有一段时间没有计数", negative: "出多于进，计数有漏",
     },
-    states: { online: "正常", offline: "未连接", waiting: "未连接", wedged: "无应答", disabled: "已停用", connected: "已连接", store: "无法写入", late: "读数已晚", lost: "没有读数" },
+    states: { online: "正常", offline: "未连接", waiting: "未连接", wedged: "无应答", disabled: "已停用", connected: "已连接", store: "无法写入", late: "读数已晚", lost: "没有读数", unknown: "不详" },
     code: {
       missing: "端口不存在：请检查线缆是否插好", permission: "没有端口权限", busy: "端口被其他程序占用", refused: "对方拒绝连接", unreachable: "网络不通",
       timeout: "连接超时", unplugged: "线缆已拔出", silent: "设备不应答：请检查电源、波特率和站号", closed: "对方断开了连接",
@@ -46,7 +46,7 @@ export const texts = {
       no_door: "no visitors' door is configured", guessed: "a counter was reset or leapt, some passes are guessed", uncounted: "not calibrated by a hand count", drift: "errors have added up: count the people once",
       unseen: "for a part of today nothing was counted", negative: "more went out than came in: some were missed",
     },
-    states: { online: "Working", offline: "Not connected", waiting: "Not connected", wedged: "Not answering", disabled: "Disabled", connected: "Connected", store: "Cannot write", late: "Reading is late", lost: "No reading" },
+    states: { online: "Working", offline: "Not connected", waiting: "Not connected", wedged: "Not answering", disabled: "Disabled", connected: "Connected", store: "Cannot write", late: "Reading is late", lost: "No reading", unknown: "Not known" },
     code: {
       missing: "The port is not there: check the cable", permission: "No permission for the port", busy: "Another program holds the port", refused: "The other side refuses the connection", unreachable: "The network does not reach it",
       timeout: "The connection timed out", unplugged: "The cable was pulled", silent: "The device does not answer: check power, baud rate and station", closed: "The other side closed the connection",
