@@ -2,8 +2,12 @@ package config
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml/ast"
 )
 
 // Span is a part of a day, in minutes from local midnight; From < To <= 1440.
@@ -103,4 +107,73 @@ func parseMinute(text string) (int, error) {
 	}
 	t, err := time.Parse("15:04", text)
 	return t.Hour()*60 + t.Minute(), err
+}
+
+// decodeNode reads both forms of opening hours: one text for Monday to Friday,
+// or a mapping by weekday with lists of closed and open dates.
+func (h *Hours) decodeNode(d *decoder, path string, n ast.Node) {
+	const hint = `example: "08:30-12:00,13:30-17:00"`
+	*h = Hours{Open: map[string]bool{}}
+	if _, ok := n.(*ast.StringNode); ok {
+		text, _ := d.text(path, n)
+		spans, err := parseSpans(text)
+		if err != nil {
+			d.fail(path, hint, "%v", err)
+		}
+		for day := time.Monday; day <= time.Friday; day++ {
+			h.Week[day] = spans
+		}
+		return
+	}
+	entries, ok := d.entries(path, n)
+	if !ok {
+		return
+	}
+	if len(entries) == 0 {
+		delete(d.places, path) // a key without anything is as good as none
+	}
+	given := map[string]string{} // the key that gave a weekday or a date
+	once := func(what, key, sub string) bool {
+		first, twice := given[what]
+		if twice {
+			d.fail(sub, "remove one of the two", "%s is already given by %s", what, first)
+		}
+		given[what] = key
+		return !twice
+	}
+	for _, e := range entries {
+		key := e.Key.GetToken().Value
+		sub := join(path, key)
+		d.places[sub] = valuePlace(e)
+		day := slices.IndexFunc(weekdays[:], func(w string) bool { return key == w || key == w[:3] })
+		switch {
+		case day >= 0:
+			if !once(weekdays[day], key, sub) {
+				continue
+			}
+			text, ok := d.text(sub, e.Value)
+			if !ok {
+				continue
+			}
+			spans, err := parseSpans(text)
+			if err != nil {
+				d.fail(sub, hint, "%v", err)
+			}
+			h.Week[day] = spans
+		case key == "open" || key == "closed":
+			var dates []string
+			d.value(sub, e.Value, reflect.ValueOf(&dates).Elem())
+			for i, date := range dates {
+				item := fmt.Sprintf("%s[%d]", sub, i)
+				if _, err := time.Parse(time.DateOnly, date); err != nil {
+					d.fail(item, "example: 2026-10-01", "%q is no date", date)
+				} else if once(date, key, item) {
+					h.Open[date] = key == "open"
+				}
+			}
+		default:
+			d.flagged[sub] = true
+			d.add(sub, placeOf(e.Key.GetToken()), false, "known here: monday to sunday, open, closed", "unknown key")
+		}
+	}
 }
