@@ -11,6 +11,7 @@ import (
 
 	"github.com/hallagent/hallagent/counter"
 	"github.com/hallagent/hallagent/deploy"
+	"github.com/hallagent/hallagent/idcard"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -253,4 +254,19 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSampleShowsEveryKind lets nobody add a kind without an example of it.
+func TestSampleShowsEveryKind(t *testing.T) {
+	c, _ := Parse(deploy.Sample)
+	for _, kind := range idcard.Kinds().Names() {
+		if !slices.ContainsFunc(c.Readers, func(r Reader) bool { return r.Kind == kind }) {
+			t.Errorf("no reader of kind %s in the sample", kind)
+		}
+	}
+	for _, kind := range counter.Kinds().Names() {
+		if !slices.ContainsFunc(c.Counters, func(k Counter) bool { return k.Kind == kind }) {
+			t.Errorf("no counter of kind %s in the sample", kind)
+		}
+	}
 }
