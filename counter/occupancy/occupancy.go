@@ -105,9 +105,9 @@ type state struct {
 	BaseVar   float64   `json:"base_var"`
 	Net       tally     `json:"net"` // through visitors' doors since
 	Uncertain uint64    `json:"uncertain"`
-	Doubt     float64   `json:"doubt"`            // variance of uncertain intervals
-	Eaten     float64   `json:"eaten,omitempty"`  // people the number would have gone below zero by
-	Unseen    bool      `json:"unseen,omitempty"` // some passes were not counted
+	Doubt     float64   `json:"doubt"`           // variance of uncertain intervals
+	Eaten     float64   `json:"eaten,omitempty"` // people the number would have gone below zero by
+	Unseen    time.Time `json:"unseen,omitzero"` // until when people may have come uncounted; zero: none did
 
 	Borders [3]border `json:"borders"`
 }
@@ -182,14 +182,15 @@ func after(since time.Time, p counter.Pass) (part tally, divided bool) {
 // Unseen says that people may have passed the counter before at, today, without
 // being counted: it was read for the first time, its total leapt and was taken as
 // it is, or it is another device now. The number is approximate from then until a
-// head count or 04:00. In the first 15 minutes after 04:00, at a staff's door and
+// head count or 04:00, and its band has room for half a full hall, less as those
+// who were inside leave. In the first 15 minutes after 04:00, at a staff's door and
 // before the last head count it changes nothing.
 func (e *Estimator) Unseen(device string, at time.Time) {
 	if !e.visitors(device) || !e.enter(at) {
 		return
 	}
 	if at.Sub(e.begin(at)) > late && at.After(e.state.Since) {
-		e.state.Unseen = true
+		e.state.Unseen = at
 	}
 }
 
@@ -212,7 +213,7 @@ func (e *Estimator) Correct(people int, at time.Time) {
 	s := &e.state
 	n := float64(people)
 	s.Base, s.BaseVar = n+e.settings.Staff, 1+(0.03*n)*(0.03*n)
-	s.Since, s.Net, s.Uncertain, s.Doubt, s.Eaten, s.Unseen = at, tally{}, 0, 0, 0, false
+	s.Since, s.Net, s.Uncertain, s.Doubt, s.Eaten, s.Unseen = at, tally{}, 0, 0, 0, time.Time{}
 	s.set(e.percent(), e.settings.Levels)
 }
 
@@ -243,10 +244,11 @@ func (e *Estimator) on(at time.Time) state {
 	if ahead {
 		left = e.state.Day
 	}
-	return state{
-		V: 1, Day: day, Left: left, Clock: at, Doors: map[string]tally{},
-		Since: e.begin(at), Unseen: ahead || day == left,
+	s := state{V: 1, Day: day, Left: left, Clock: at, Doors: map[string]tally{}, Since: e.begin(at)}
+	if ahead || day == left {
+		s.Unseen = at
 	}
+	return s
 }
 
 // day is the local date of the day from 04:00 to 04:00 that t lies in.

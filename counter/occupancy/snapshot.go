@@ -60,6 +60,7 @@ const (
 
 	tolerated = 0.02 // share of uncertain passes in a good number
 	narrow    = 0.1  // half width of the band of a good number, as a share of the capacity
+	stay      = 40.0 // minutes, a visitor's mean: how soon those whom nobody counted in are gone
 	ninety    = 1.64 // standard deviations of a band of 90 per cent
 )
 
@@ -118,8 +119,10 @@ func (e *Estimator) snapshot(now time.Time) Snapshot {
 	variance += noise * scale * float64(net.In+net.Out)
 	half := ninety * math.Sqrt(variance+1+(sigma*x)*(sigma*x))
 
-	if e.state.Unseen {
+	if at := e.state.Unseen; !at.IsZero() {
 		trust.lower(Approximate, Unseen)
+		hidden := float64(e.settings.Capacity) / 2
+		half += hidden * math.Exp(-max(0, now.Sub(at).Minutes())/stay)
 	}
 	if e.state.Eaten > missable {
 		trust.lower(Approximate, Negative)

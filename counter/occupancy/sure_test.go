@@ -37,6 +37,10 @@ func TestUnseen(t *testing.T) {
 	is(t, e, at(12, 0), Good, "")
 	e.Unseen("gate-1", at(12, 0))
 	is(t, e, at(12, 0), Approximate, Unseen)
+	fresh, later := e.Snapshot(at(12, 0)), e.Snapshot(at(12, 40))
+	if *fresh.High < *fresh.People+e.settings.Capacity/2 || *later.High >= *fresh.High-e.settings.Capacity/4 {
+		t.Errorf("half a hall may have been inside: %d to %d, 40 minutes later %d to %d", *fresh.Low, *fresh.High, *later.Low, *later.High)
+	}
 	e.Apply(pass("1", at(13, 0), 20, 0))
 	is(t, e, at(13, 0), Approximate, Unseen)
 	state, err := e.MarshalBinary()
