@@ -16,6 +16,7 @@ var causes = []struct {
 	is         func(error) bool
 	code, hint string
 }{
+	{is(ErrGarbled), "garbled", "something answers, but not as this kind of device does: check the baud rate, the wiring and that the line's url names the right port"},
 	{is(ErrSilent), "silent", "the port is open but nothing answers: check power, cable, wiring and the baud rate"},
 	{is(net.ErrClosed, os.ErrClosed, io.ErrClosedPipe, context.Canceled), "closed", ""},
 	{is(syscall.EBUSY), "busy", "another program holds the port, often the vendor's own tool or a second hallagent: close it"},

@@ -14,6 +14,7 @@ package device
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 )
@@ -38,6 +39,10 @@ type Use func(ctx context.Context, c Conn, heard func()) error
 // ErrSilent says that an open line does not answer: the port is there, the
 // device behind it is off, stuck, or speaks at another rate.
 var ErrSilent = errors.New("no answer")
+
+// ErrGarbled is an ErrSilent where something does answer, but in no way that the
+// protocol knows.
+var ErrGarbled = fmt.Errorf("rubbish: %w", ErrSilent)
 
 // State of a line, or of one device on it.
 type State string

@@ -357,7 +357,11 @@ func (s *session) missed(q request, odd Frame, rubbish int) error {
 		err = &PayloadError{q.name, fmt.Sprintf("answer %02X with %d bytes of data", odd.Status(), len(odd.Data()))}
 	}
 	if s.unanswered++; s.unanswered >= silence {
-		return fmt.Errorf("%d requests in a row: %w: %w", s.unanswered, err, device.ErrSilent)
+		silent := device.ErrSilent
+		if rubbish > 0 {
+			silent = device.ErrGarbled
+		}
+		return fmt.Errorf("%d requests in a row: %w: %w", s.unanswered, err, silent)
 	}
 	return err
 }

@@ -211,8 +211,8 @@ func TestTroubles(t *testing.T) {
 			metric: reader("rd-03", "wedged", "silent", 1), cured: reader("rd-03", "online", "", 1),
 			cure: func() { silent.Silence(false) }, within: 6 * time.Second, // a request waits 3 s,
 		}, {
-			name: "device that talks rubbish", said: ofReader("rd-04"), want: "wedged silent",
-			metric: reader("rd-04", "wedged", "silent", 1), cured: reader("rd-04", "online", "", 1),
+			name: "device that talks rubbish", said: ofReader("rd-04"), want: "wedged garbled",
+			metric: reader("rd-04", "wedged", "garbled", 1), cured: reader("rd-04", "online", "", 1),
 			cure: rubbish, within: replugged,
 		}, {
 			name: "port held by another process", said: ofReader("rd-05"), want: "offline busy",
