@@ -11,7 +11,8 @@ export PATH := $(PATH):/usr/sbin
 .PHONY: demo test check torture bench build clean
 
 demo:
-	go run ./cmd/hallagent/demo $(ARGS)
+	@go build -o bin/demo ./cmd/hallagent/demo
+	@exec bin/demo $(ARGS)
 
 build:
 	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/hallagent ./cmd/hallagent

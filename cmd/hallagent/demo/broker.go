@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/hooks/auth"
@@ -36,6 +37,14 @@ func newBroker() (*broker, error) {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}
 	return &broker{s, "mqtt://" + l.Address()}, nil
+}
+
+// quiet waits a moment until the broker has taken note of every good-bye: closed
+// before that, it would announce a client that left in good order as lost.
+func (b *broker) quiet() {
+	for deadline := time.Now().Add(time.Second); b.Info.Clone().ClientsConnected > 0 && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // watch prints what reaches the broker. It drops duplicates by epoch and

@@ -130,6 +130,7 @@ func demo(ctx context.Context, o options, p *printer) error {
 	}
 	<-ctx.Done()
 	wg.Wait()
+	broker.quiet()
 	shut() // what the agent said last is printed first
 	p.say("demo", "stopped")
 	return failed
