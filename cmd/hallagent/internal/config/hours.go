@@ -22,24 +22,33 @@ type Hours struct {
 // weekdays are the keys of the map form, in the order of time.Weekday.
 var weekdays = [7]string{"sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"}
 
+// on gives the spans of the day of t, with the dates that are open or closed
+// against their weekday.
+func (h Hours) on(t time.Time) []Span {
+	spans := h.Week[t.Weekday()]
+	switch open, ok := h.Open[t.Format(time.DateOnly)]; {
+	case ok && !open:
+		return nil
+	case ok && len(spans) == 0:
+		return h.workday()
+	}
+	return spans
+}
+
 // IsOpen says whether the hall is open at a time, given in the hall's zone.
 func (h Hours) IsOpen(t time.Time) bool {
-	spans := h.Week[t.Weekday()]
-	if open, ok := h.Open[t.Format(time.DateOnly)]; ok {
-		if !open {
-			return false
-		}
-		if len(spans) == 0 {
-			spans = h.workday()
-		}
-	}
 	minute := t.Hour()*60 + t.Minute()
-	for _, s := range spans {
-		if minute >= s.From && minute < s.To {
-			return true
-		}
+	return slices.ContainsFunc(h.on(t), func(s Span) bool { return minute >= s.From && minute < s.To })
+}
+
+// On gives the opening hours of the day of t as in the file, "" when closed.
+func (h Hours) On(t time.Time) string {
+	spans := h.on(t)
+	parts := make([]string, len(spans))
+	for i, s := range spans {
+		parts[i] = fmt.Sprintf("%02d:%02d-%02d:%02d", s.From/60, s.From%60, s.To/60, s.To%60)
 	}
-	return false
+	return strings.Join(parts, ",")
 }
 
 // workday gives the hours of a make-up working day: those of the first weekday,
@@ -51,26 +60,6 @@ func (h Hours) workday() []Span {
 		}
 	}
 	return nil
-}
-
-// String gives the spans of a day as in the file.
-func spansString(spans []Span) string {
-	parts := make([]string, len(spans))
-	for i, s := range spans {
-		parts[i] = fmt.Sprintf("%02d:%02d-%02d:%02d", s.From/60, s.From%60, s.To/60, s.To%60)
-	}
-	return strings.Join(parts, ",")
-}
-
-// On gives the opening hours of the day of t as text, "" when closed.
-func (h Hours) On(t time.Time) string {
-	spans := h.Week[t.Weekday()]
-	if open, ok := h.Open[t.Format(time.DateOnly)]; ok && !open {
-		return ""
-	} else if ok && len(spans) == 0 {
-		spans = h.workday()
-	}
-	return spansString(spans)
 }
 
 // parseSpans reads "08:30-12:00,13:30-17:00"; "closed" is no span at all.
