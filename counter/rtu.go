@@ -71,7 +71,7 @@ func (w *wire) askRTU(ctx context.Context, q request, timeout time.Duration) ([]
 	if err := device.Drain(w.c); err != nil {
 		return nil, fmt.Errorf("empty line: %w", err)
 	}
-	if err := pause(ctx, time.Until(w.busy.Add(w.gap()))); err != nil {
+	if err := device.Pause(ctx, time.Until(w.busy.Add(w.gap()))); err != nil {
 		return nil, err
 	}
 	frame := q.rtu()

@@ -107,21 +107,6 @@ func (w *wire) calm(ctx context.Context) error {
 	return fmt.Errorf("%w: the line does not fall silent", errGarbled)
 }
 
-// pause waits for d or until ctx ends.
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // transient tells whether the next try on the same open line may go better.
 func transient(err error) bool {
 	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, errGarbled)

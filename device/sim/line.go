@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"time"
+
+	"github.com/hallagent/hallagent/device"
 )
 
 // bitsPerByte on a line with eight data bits, no parity and one stop bit.
@@ -29,7 +31,7 @@ func sendPaced(ctx context.Context, w io.Writer, frame []byte, baud int, start t
 			due = min(due, int(time.Since(start)*time.Duration(baud)/(bitsPerByte*time.Second)))
 		}
 		if due <= sent {
-			if err := pause(ctx, max(step, lineTime(1, baud))); err != nil {
+			if err := device.Pause(ctx, max(step, lineTime(1, baud))); err != nil {
 				return time.Time{}, err
 			}
 			continue
@@ -42,19 +44,4 @@ func sendPaced(ctx context.Context, w io.Writer, frame []byte, baud int, start t
 		sent += n
 	}
 	return at, nil
-}
-
-// pause waits for d or until ctx ends.
-func pause(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

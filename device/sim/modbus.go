@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/hallagent/hallagent/device"
 )
 
 // ModbusOptions says which Modbus counter is imitated. Totals roll over at the
@@ -185,7 +187,7 @@ func (c *ModbusCounter) answerRTU(ctx context.Context, w io.Writer, f []byte, he
 	if pdu == nil {
 		return nil
 	}
-	if err := pause(ctx, time.Until(heard.Add(lineTime(len(f), c.opts.Baud)))); err != nil {
+	if err := device.Pause(ctx, time.Until(heard.Add(lineTime(len(f), c.opts.Baud)))); err != nil {
 		return err
 	}
 	a := append([]byte{f[0]}, pdu...)

@@ -8,6 +8,8 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/hallagent/hallagent/device"
 )
 
 // ReaderOptions says which reader is imitated.
@@ -131,7 +133,7 @@ func (r *Reader) handle(ctx context.Context, w io.Writer, req request, heard tim
 	r.mu.Lock()
 	baud := r.baud // a change of rate counts from the next exchange on
 	r.mu.Unlock()
-	if err := pause(ctx, time.Until(heard.Add(lineTime(req.size, baud)))); err != nil {
+	if err := device.Pause(ctx, time.Until(heard.Add(lineTime(req.size, baud)))); err != nil {
 		return err
 	}
 	frame, err := r.answer(ctx, req)
@@ -199,7 +201,7 @@ func (r *Reader) read(ctx context.Context) ([]byte, error) {
 		return respond(swReadFailed), nil
 	}
 	r.mu.Unlock()
-	err := pause(ctx, r.opts.Work)
+	err := device.Pause(ctx, r.opts.Work)
 	r.mu.Lock()
 	if err != nil {
 		return nil, err
