@@ -51,16 +51,13 @@ func (u *Uplink) serve(ctx, connection context.Context, number uint64) error {
 		if err := s.receive(); err != nil {
 			return err
 		}
-		remind, err := s.remind(time.Now())
-		if err != nil {
-			return err
-		}
 		wait, err := s.send()
 		if err != nil {
 			return err
 		}
-		if remind == 0 && s.owing() {
-			remind = stallAfter // just sent
+		remind, err := s.remind(time.Now())
+		if err != nil {
+			return err
 		}
 		u.report(func(st *Status) { st.InFlight = len(s.inFlight) })
 		if !s.window.open() {
@@ -110,9 +107,11 @@ func (s *session) receive() error {
 		}
 		s.inFlight = s.inFlight[1:]
 	}
-	if rewind := u.apply(acks); rewind != nil {
+	switch rewind := u.apply(acks); {
+	case rewind != nil:
 		s.cursor, s.records = *rewind, nil
-	} else if before(s.cursor, u.acked) { // the consumer has more than this run has sent
+	// The consumer has more than this run has sent, or no more than the reminder.
+	case before(s.cursor, u.acked) || s.missedTheRest():
 		s.cursor, s.records = u.acked, nil
 	}
 	return nil

@@ -28,6 +28,13 @@ type stall struct {
 // owing says that the consumer has not acknowledged all that it was sent.
 func (s *session) owing() bool { return s.u.opts.Central && before(s.u.acked, s.cursor) }
 
+// missedTheRest says that the consumer has just got exactly as far as the
+// reminder, and that more had been sent before it.
+func (s *session) missedTheRest() bool {
+	st := &s.stall
+	return st.owed && s.u.acked != st.mark && s.u.acked == st.reminded && s.owing()
+}
+
 // remind sends the first message that is owed again when its time has come. It
 // gives the time until then, 0 when nothing is owed.
 func (s *session) remind(now time.Time) (time.Duration, error) {
@@ -37,9 +44,6 @@ func (s *session) remind(now time.Time) (time.Duration, error) {
 		return 0, nil
 	}
 	if !st.owed || u.acked != st.mark {
-		if st.owed && u.acked == st.reminded {
-			s.cursor, s.records = u.acked, nil
-		}
 		*st = stall{owed: true, mark: u.acked, since: now, patience: stallAfter}
 	}
 	if wait := st.since.Add(st.patience).Sub(now); wait > 0 {
