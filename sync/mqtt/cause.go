@@ -25,6 +25,8 @@ const (
 	CodeLost         = "lost"
 )
 
+const lostHint = "The connection broke: the network, the broker, or another client with the same client id."
+
 // cause gives the code of an error and the operator's hint.
 func cause(err error) (code, hint string) {
 	var dns *net.DNSError
@@ -53,10 +55,10 @@ func cause(err error) (code, hint string) {
 	case errors.Is(err, errNoAnswer):
 		return CodeSilent, "The broker takes the connection and does not answer: check it, and its rights for this user."
 	case errors.Is(err, errBroken):
-		return CodeLost, "The connection broke: the network, the broker, or another client with the same client id."
+		return CodeLost, lostHint
 	case errors.As(err, &netErr) && netErr.Timeout(), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return CodeUnreachable, "No way to the broker: check network, firewall and the address in broker.url."
 	}
-	return CodeLost, "The connection broke: the network, the broker, or another client with the same client id."
+	return CodeLost, lostHint
 }
