@@ -293,13 +293,8 @@ func (a *Agent) metrics() http.Handler {
 			}
 			return all
 		},
-		Counters: func() (all []counter.Status) {
-			for _, b := range a.buses {
-				all = append(all, b.bus.Status()...)
-			}
-			return all
-		},
-		Outbox: a.visits.Status, Uplink: a.uplink.Status, MQTT: a.mqtt.Status,
+		Counters: a.counters,
+		Outbox:   a.visits.Status, Uplink: a.uplink.Status, MQTT: a.mqtt.Status,
 		Cards:   func() (uint64, uint64) { return a.lan.Cards() },
 		Refused: func() map[string]uint64 { return a.lan.Refused() },
 	})

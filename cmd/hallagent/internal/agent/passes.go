@@ -84,7 +84,8 @@ func unseen(u counter.Update) bool { return u.Note == counter.First || u.Note ==
 
 // append stores what moves the estimate: passes, and that some were not seen. It
 // gives the estimate after them, which is another one, so that nobody sees it
-// before it is on disk.
+// before it is on disk. It is made through the stored form: so it is what the
+// next start would read, down to times without a monotonic clock.
 func (p *passes) append(ctx context.Context, before *occupancy.Estimator, u counter.Update, marks []outbox.Mark) (*occupancy.Estimator, error) {
 	state, err := before.MarshalBinary()
 	if err != nil {

@@ -110,11 +110,15 @@ func withoutAges(o wire.Occupancy) wire.Occupancy {
 
 // occupancy is the estimate now.
 func (a *Agent) occupancy() wire.Occupancy {
-	var heard []counter.Status
+	return a.passes.snapshot(time.Now(), a.counters())
+}
+
+// counters are the snapshots of all counters.
+func (a *Agent) counters() (all []counter.Status) {
 	for _, b := range a.buses {
-		heard = append(heard, b.bus.Status()...)
+		all = append(all, b.bus.Status()...)
 	}
-	return a.passes.snapshot(time.Now(), heard)
+	return all
 }
 
 // status is the agent's state, told on the newest connection.
@@ -146,13 +150,11 @@ func (a *Agent) retain(topic, about, typ string, data any) {
 
 // devices are the ids of all readers and counters.
 func (a *Agent) devices() (ids []string) {
-	for _, r := range a.readers {
-		ids = append(ids, r.reader.Status().ID)
+	for _, r := range a.cfg.Readers {
+		ids = append(ids, r.ID)
 	}
-	for _, b := range a.buses {
-		for _, s := range b.bus.Status() {
-			ids = append(ids, s.ID)
-		}
+	for _, c := range a.cfg.Counters {
+		ids = append(ids, c.ID)
 	}
 	return ids
 }

@@ -121,8 +121,8 @@ func (a *Agent) notReady() []string {
 // window finds the reader of a window.
 func (a *Agent) window(w string) (lan.Reader, bool) {
 	for _, r := range a.readers {
-		if r.reader.Status().Window == w {
-			return readerView(r.line, r.reader.Status(), r.link.Status()), true
+		if s := r.reader.Status(); s.Window == w {
+			return readerView(r.line, s, r.link.Status()), true
 		}
 	}
 	return lan.Reader{}, false
