@@ -20,13 +20,18 @@ import (
 // broker is the broker of the demo and the one consumer behind it.
 type broker struct {
 	*mqtt.Server
-	url string
+	url  string
+	left chan struct{} // the agent has disconnected
 }
 
 // newBroker starts a broker on a free port of the loopback.
 func newBroker() (*broker, error) {
 	s := mqtt.New(&mqtt.Options{InlineClient: true, Logger: slog.New(slog.DiscardHandler)})
 	if err := s.AddHook(new(auth.AllowHook), nil); err != nil {
+		return nil, fmt.Errorf("make broker: %w", err)
+	}
+	left := make(chan struct{}, 1)
+	if err := s.AddHook(&goodbye{left: left}, nil); err != nil {
 		return nil, fmt.Errorf("make broker: %w", err)
 	}
 	l := listeners.NewTCP(listeners.Config{ID: "demo", Address: "127.0.0.1:0"})
@@ -36,14 +41,30 @@ func newBroker() (*broker, error) {
 	if err := s.Serve(); err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}
-	return &broker{s, "mqtt://" + l.Address()}, nil
+	return &broker{s, "mqtt://" + l.Address(), left}, nil
 }
 
-// quiet waits a moment until the broker has taken note of every good-bye: closed
-// before that, it would announce a client that left in good order as lost.
+// quiet waits a moment until the broker has taken note of the agent's good-bye:
+// closed before that, it would announce a client that left in good order as lost.
 func (b *broker) quiet() {
-	for deadline := time.Now().Add(time.Second); b.Info.Clone().ClientsConnected > 0 && time.Now().Before(deadline); {
-		time.Sleep(5 * time.Millisecond)
+	select {
+	case <-b.left:
+	case <-time.After(time.Second):
+	}
+}
+
+// goodbye notes that a client has left.
+type goodbye struct {
+	mqtt.HookBase
+	left chan struct{} // has room for one
+}
+
+func (*goodbye) Provides(hook byte) bool { return hook == mqtt.OnDisconnect }
+
+func (g *goodbye) OnDisconnect(*mqtt.Client, error, bool) {
+	select {
+	case g.left <- struct{}{}:
+	default:
 	}
 }
 
