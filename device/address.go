@@ -23,7 +23,7 @@ var laterSchemes = []string{"tcp-listen", "udp-listen", "http-listen", "pulse"}
 // Address is a line as the configuration names it:
 //
 //	serial:///dev/serial/by-id/X?baud=115200&parity=none&data=8&stop=1&dtr=on&rts=on
-//	serial://COM3?baud=9600
+//	serial://COM3?baud=auto
 //	tcp://host:port
 //
 // Everything after the question mark may be left out; the values shown for the
@@ -32,7 +32,7 @@ type Address struct {
 	Scheme   string // SchemeSerial or SchemeTCP
 	Path     string // serial: the device file or COM port
 	Host     string // tcp: host:port
-	Baud     int    // serial: bits per second
+	Baud     int    // serial: bits per second; 0 is auto, the device's own rate is to be found
 	DataBits int    // serial: 5 to 8
 	Parity   string // serial: none, odd or even
 	StopBits string // serial: 1 or 2
@@ -140,11 +140,12 @@ func setOptions(query url.Values, set map[string]func(string) error) error {
 
 func setBaud(to *int, value string) error {
 	if value == "auto" {
-		return fmt.Errorf("%q is not supported by this version; write the rate, as in 115200", value)
+		*to = 0
+		return nil
 	}
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 50 || n > 4_000_000 {
-		return fmt.Errorf("%q is not a rate from 50 to 4000000", value)
+		return fmt.Errorf("%q is neither auto nor a rate from 50 to 4000000", value)
 	}
 	*to = n
 	return nil
@@ -186,7 +187,7 @@ func (a Address) String() string {
 	d := serialDefaults
 	sep := "?"
 	for _, o := range []struct{ key, value, normal string }{
-		{"baud", strconv.Itoa(a.Baud), ""}, // always: it is what goes wrong
+		{"baud", baudText(a.Baud), ""}, // always: it is what goes wrong
 		{"parity", a.Parity, d.Parity},
 		{"data", strconv.Itoa(a.DataBits), strconv.Itoa(d.DataBits)},
 		{"stop", a.StopBits, d.StopBits},
@@ -200,6 +201,16 @@ func (a Address) String() string {
 	}
 	return s
 }
+
+func baudText(baud int) string {
+	if baud == 0 {
+		return "auto"
+	}
+	return strconv.Itoa(baud)
+}
+
+// AutoBaud says that the rate of a serial line is to be found.
+func (a Address) AutoBaud() bool { return a.Scheme == SchemeSerial && a.Baud == 0 }
 
 func onOff(b bool) string {
 	if b {

@@ -43,7 +43,7 @@ func TestParseAddressRefuses(t *testing.T) {
 		"udp-listen://10.0.0.5:8085":             "not supported by this version",
 		"http-listen://10.0.0.5:8086":            "not supported by this version",
 		"pulse:///dev/ttyUSB0":                   "not supported by this version",
-		"serial:///dev/ttyUSB0?baud=auto":        "option baud: \"auto\" is not supported by this version",
+		"serial:///dev/ttyUSB0?baud=automatic":   "option baud: \"automatic\" is neither auto nor a rate",
 		"serial:///dev/ttyUSB0?baud=fast":        `option baud: "fast" is not a rate`,
 		"serial:///dev/ttyUSB0?baud=0":           "option baud",
 		"serial:///dev/ttyUSB0?baut=9600":        `unknown option "baut"; did you mean "baud"? known: baud, data, dtr, parity, rts, stop`,

@@ -229,5 +229,8 @@ func (c *countedConn) Write(p []byte) (int, error) {
 
 func (c *countedConn) Close() error { return c.shut() }
 
+// SetRate changes the rate where the line has one.
+func (c *countedConn) SetRate(baud int) error { return SetRate(c.Conn, baud) }
+
 // ResetInput lets the line empty its own buffer where it can.
 func (c *countedConn) ResetInput() error { return Drain(c.Conn) }

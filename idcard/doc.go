@@ -13,6 +13,8 @@
 // Event, and kept nowhere: Card and Event print and log nothing of the person.
 //
 // Limits: the photo is handed on as the 1024 bytes of the card, since its coding
-// is not public. Fingerprints and the card's management number are never asked
-// for. Only the resident card's layout is known; other kinds end in a KindError.
+// is not public. Fingerprints and the card's management number are understood
+// and never asked for. Of a kind of card that is not known only what proves
+// itself is read. Where a module does not answer the test for presence, the end
+// of a card is noticed when the next is laid down.
 package idcard

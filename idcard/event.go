@@ -12,9 +12,10 @@ type EventType string
 
 // What happens at a reader.
 const (
-	CardRead     EventType = "card"    // Card, Photo and Warnings are set
-	CardRemoved  EventType = "removed" // the card was lifted, or the line to it lost
-	CardTroubled EventType = "trouble" // Trouble is set
+	CardRead      EventType = "card"      // Card, Photo and Warnings are set
+	CardAddresses EventType = "addresses" // Addresses of the card that was read before are set
+	CardRemoved   EventType = "removed"   // the card was lifted, or the line to it lost
+	CardTroubled  EventType = "trouble"   // Trouble is set
 )
 
 // Event is something that happened at a reader. Like Card it prints and logs
@@ -28,6 +29,8 @@ type Event struct {
 	Photo    []byte    `json:"-"` // 1024 bytes in the card's own coding
 	Warnings []Warning `json:"warnings,omitempty"`
 	Trouble  *Trouble  `json:"trouble,omitempty"`
+
+	Addresses []string `json:"new_addresses,omitempty"` // added to the chip later, the first first
 }
 
 // Format prints type and reader, whatever the verb.
@@ -53,27 +56,26 @@ const (
 	codeNoAnswer      = "no_answer"
 	codeGarbledAnswer = "garbled_answer"
 	codeBadPayload    = "bad_payload"
-	codeCardKind      = "card_kind_not_supported"
+	codeLift          = "lift_card"
 )
 
 // troubleOf explains an error that did not end the use of the line.
 func troubleOf(err error) Trouble {
 	var status *StatusError
 	var payload *PayloadError
-	var kind *KindError
 	var unanswered *unansweredError
-	m := meaning{"error", "读卡出错，请重新放卡", "Reading failed; lay the card down again"}
+	m := meaning{"error", "读卡出错，请将身份证重新放好", "Reading failed; lay the card down again"}
 	switch {
+	case errors.Is(err, errLift):
+		m = meaning{codeLift, "请将身份证拿起，重新放好", "Lift the card and lay it down again"}
 	case errors.As(err, &status):
 		m = status.meaning()
 	case errors.As(err, &payload):
-		m = meaning{codeBadPayload, "证件数据不完整，请重新放卡", "The card's data is incomplete; lay the card down again"}
-	case errors.As(err, &kind):
-		m = meaning{codeCardKind, "暂不支持此类证件，请人工录入", "This kind of card is not supported yet; enter the data by hand"}
+		m = meaning{codeBadPayload, "身份证数据不完整，请将身份证重新放好", "The card's data is incomplete; lay the card down again"}
 	case errors.As(err, &unanswered) && unanswered.rubbish > 0:
-		m = meaning{codeGarbledAnswer, "读卡器数据有误，请重新放卡", "The reader's answer was garbled; lay the card down again"}
+		m = meaning{codeGarbledAnswer, "读卡器的应答有误，请将身份证重新放好", "The reader's answer was garbled; lay the card down again"}
 	case errors.As(err, &unanswered):
-		m = meaning{codeNoAnswer, "读卡器没有应答，请重新放卡", "The reader did not answer; lay the card down again"}
+		m = meaning{codeNoAnswer, "读卡器没有应答，请将身份证重新放好", "The reader did not answer; lay the card down again"}
 	}
 	return Trouble{Code: m.code, ZH: m.zh, EN: m.en, Detail: err.Error()}
 }

@@ -3,7 +3,14 @@ package idcard
 import (
 	"bytes"
 	"encoding/binary"
+
+	"github.com/hallagent/hallagent/device"
 )
+
+var sam = Kind{
+	Kind:   device.Kind{Name: "sam", Doc: "desktop reader with plain SAM frames (GA 467) on a serial or TCP line, 115200 8N1 by default"},
+	Framer: func() Frames { return new(Framer) },
+}
 
 // Frame is one whole answer as on the wire: preamble AA AA AA 96 69, length (2
 // bytes, big-endian, of all that follows), SW1 SW2 SW3, data, checksum. It is
@@ -13,6 +20,7 @@ type Frame []byte
 // Sizes of a frame, in bytes.
 const (
 	headerSize = 7      // preamble and length
+	echoLength = 3      // of a request: command, parameter and checksum
 	minLength  = 4      // SW1 SW2 SW3 and checksum
 	maxLength  = 0x090A // text, photo and two fingerprints
 )
@@ -38,6 +46,7 @@ func checksum(p []byte) byte {
 // Counts is the rubbish a Framer has met since it was made.
 type Counts struct {
 	Discarded      uint64 `json:"discarded"`       // bytes that belong to no valid frame
+	Echoes         uint64 `json:"echoes"`          // requests that came back, as half-duplex adapters send them
 	ChecksumErrors uint64 `json:"checksum_errors"` // frames dropped for their checksum
 	BadLengths     uint64 `json:"bad_lengths"`     // preambles followed by an impossible length
 }
@@ -46,7 +55,8 @@ type Counts struct {
 // cut. Bytes before a preamble are dropped, and so is, as a whole, a frame with
 // a wrong checksum: a photo may hold a preamble, so a frame that is complete is
 // never searched for another. After an impossible length the search goes on
-// with the length bytes. The zero value is ready for use.
+// with the length bytes. A request that comes back is passed over: it is the one
+// frame shorter than every answer. The zero value is ready for use.
 type Framer struct {
 	counts Counts
 	buf    []byte
@@ -71,14 +81,22 @@ func (f *Framer) Next() (Frame, bool) {
 			return nil, false
 		}
 		length := int(binary.BigEndian.Uint16(rest[len(preamble):]))
-		if length < minLength || length > maxLength {
-			f.counts.BadLengths++
-			f.drop(len(preamble))
+		if length < echoLength || length > maxLength {
+			f.badLength()
 			continue
 		}
 		size := headerSize + length
 		if len(rest) < size {
 			return nil, false
+		}
+		if length < minLength {
+			if checksum(rest[len(preamble):size]) != 0 {
+				f.badLength()
+				continue
+			}
+			f.counts.Echoes++
+			f.at += size
+			continue
 		}
 		if checksum(rest[len(preamble):size]) != 0 {
 			f.counts.ChecksumErrors++
@@ -88,6 +106,12 @@ func (f *Framer) Next() (Frame, bool) {
 		f.at += size
 		return Frame(bytes.Clone(rest[:size])), true
 	}
+}
+
+// badLength goes on behind a preamble that begins no frame.
+func (f *Framer) badLength() {
+	f.counts.BadLengths++
+	f.drop(len(preamble))
 }
 
 // search drops what cannot begin a frame.

@@ -18,7 +18,10 @@ type outcome struct {
 // frame feeds the input in pieces of the given sizes, the last of which is
 // repeated to the end.
 func frame(input []byte, sizes ...int) (frames []Frame, o outcome) {
-	var f Framer
+	return frameWith(new(Framer), input, sizes...)
+}
+
+func frameWith(f Frames, input []byte, sizes ...int) (frames []Frame, o outcome) {
 	for len(input) > 0 {
 		n := min(max(sizes[0], 1), len(input))
 		if len(sizes) > 1 {
@@ -137,7 +140,8 @@ func TestFramerResync(t *testing.T) {
 		"four AA":                    {"\xAA" + good, 1, Counts{Discarded: 1}},
 		"many AA":                    {strings.Repeat("\xAA", 300) + good, 1, Counts{Discarded: 300}},
 		"length bytes start a frame": {"\xAA\xAA\xAA\x96\x69" + good, 1, Counts{Discarded: 5, BadLengths: 1}},
-		"echo of a request":          {string(find.frame()) + good, 1, Counts{Discarded: 10, BadLengths: 1}},
+		"echo of a request":          {string(find.frame()) + good, 1, Counts{Echoes: 1}},
+		"echo with a wrong sum":      {"\xAA\xAA\xAA\x96\x69\x00\x03\x20\x01\x23" + good, 1, Counts{Discarded: 10, BadLengths: 1}},
 		"length of all ones":         {"\xAA\xAA\xAA\x96\x69\xFF\xFF" + good, 1, Counts{Discarded: 7, BadLengths: 1}},
 		"one more than the longest":  {"\xAA\xAA\xAA\x96\x69\x09\x0B" + good, 1, Counts{Discarded: 7, BadLengths: 1}},
 		"preamble inside a frame":    {string(Command(0, 0, append([]byte{0x90}, good...)...)) + good, 2, Counts{}},
@@ -189,7 +193,7 @@ func FuzzFramer(f *testing.F) {
 		if _, o := frame(input, int(cut)); o != whole {
 			t.Fatalf("cut by %d: %+v, whole: %+v", cut, o, whole)
 		}
-		total := int(whole.counts.Discarded) + whole.pending
+		total := int(whole.counts.Discarded) + int(whole.counts.Echoes)*len(find.frame()) + whole.pending
 		for _, g := range frames {
 			total += len(g)
 			if printed := Command(g[7], g[8], g[9:len(g)-1]...); !bytes.Equal(printed, g) {
@@ -201,6 +205,19 @@ func FuzzFramer(f *testing.F) {
 		}
 		if total != len(input) {
 			t.Fatalf("%d of %d bytes accounted for", total, len(input))
+		}
+		for _, k := range Kinds() {
+			_, whole := frameWith(k.Framer(), input, len(input)+1)
+			if _, o := frameWith(k.Framer(), input, int(cut)); o != whole {
+				t.Fatalf("%s cut by %d: %+v, whole: %+v", k.Name, cut, o, whole)
+			}
+			if k.Wrap == nil {
+				continue
+			}
+			wrapped, _ := frameWith(k.Framer(), k.Wrap(input), int(cut))
+			if !slices.EqualFunc(wrapped, frames, slices.Equal) {
+				t.Fatalf("%s: %d frames come out of the wrapping, %d went in", k.Name, len(wrapped), len(frames))
+			}
 		}
 	})
 }

@@ -7,6 +7,7 @@ type Frames interface {
 	Feed(p []byte)
 	Next() (Frame, bool)
 	Reset()
+	Pending() int // bytes of a frame that has begun
 	Counts() Counts
 }
 
@@ -22,10 +23,6 @@ type Kind struct {
 func Kinds() device.Catalog[Kind] {
 	return device.Catalog[Kind]{
 		sam,
+		sam55aa,
 	}
-}
-
-var sam = Kind{
-	Kind:   device.Kind{Name: "sam", Doc: "desktop reader with plain SAM frames (GA 467) on a serial or TCP line, 115200 8N1 by default"},
-	Framer: func() Frames { return new(Framer) },
 }

@@ -75,44 +75,44 @@ func playKind(t *testing.T, k Kind, bursts []transcript.Burst, pace bool) {
 	}
 }
 
-// A kind that wraps frames needs no more than its own Frames and Wrap.
-func TestWrappingKind(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		v := vectorCardOf(t, "cn-01-plain")
-		var events []happening
-		r, err := NewReader(Config{ID: "rd-05", Kind: "sam"}, func(_ context.Context, e Event) { events = append(events, happening{Event: e}) }, slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
+// The constants that the board's makers publish are frames of its kind.
+func TestBoardFrames(t *testing.T) {
+	for content, want := range map[string]string{"\x56\xFF\x08": "\x55\xAA\x04\x56\xFF\x08\x5A", "\x56\xFF\x18": "\x55\xAA\x04\x56\xFF\x18\x4A"} {
+		if got := wrapBoard([]byte(content)); string(got) != want {
+			t.Errorf("%X is wrapped as %X, want %X", content, got, want)
 		}
-		r.kind.Wrap = func(p []byte) []byte { return append([]byte{0x55, 0xAA}, p...) }
-		near, far := net.Pipe()
-		defer near.Close()
-		unwrapped, module := net.Pipe()
-		go play(t, module, append(append([]step{}, hello...), found, selected, say(readCard, v.Response)))
-		go func() { // the board: takes its head off, hands the rest to the module
-			defer far.Close()
-			p := make([]byte, 12)
-			for {
-				if n, err := far.Read(p); err != nil || n != 12 || p[0] != 0x55 || p[1] != 0xAA {
-					return
-				}
-				if _, err := unwrapped.Write(p[2:]); err != nil {
-					return
-				}
-				answer := make([]byte, 4096)
-				n, err := unwrapped.Read(answer)
-				if err != nil {
-					return
-				}
-				far.Write(append([]byte{0x55, 0xAA}, answer[:n]...))
+	}
+	good := wrapBoard(answer(0x90))
+	tests := map[string]struct {
+		input string
+		want  int
+		c     Counts
+	}{
+		"whole":                    {string(good), 1, Counts{}},
+		"rubbish before":           {"\x00\x55\x13" + string(good), 1, Counts{Discarded: 3}},
+		"half a mark before":       {"\x55" + string(good), 1, Counts{Discarded: 1}},
+		"empty frame":              {"\x55\xAA\x01\xFE" + string(good), 1, Counts{Discarded: 4, BadLengths: 1}},
+		"length zero":              {"\x55\xAA\x00" + string(good), 1, Counts{Discarded: 3, BadLengths: 1}},
+		"wrong checksum":           {"\x55\xAA\x02\x00\x00" + string(good), 1, Counts{Discarded: 5, ChecksumErrors: 1}},
+		"the board's own notice":   {string(wrapBoard([]byte("\x56\xFF\x08"))) + string(good), 1, Counts{Discarded: 3}},
+		"echo of a request":        {string(wrapBoard(find.frame())) + string(good), 1, Counts{Echoes: 1}},
+		"module's frame in pieces": {string(wrapBoard(answer(0x90)[:4])) + string(wrapBoard(answer(0x90)[4:])), 1, Counts{}},
+	}
+	for name, tt := range tests {
+		for _, cut := range []int{1, 2, 3, 64} {
+			frames, o := frameWith(new(boardFramer), []byte(tt.input), cut)
+			if len(frames) != tt.want || o.counts != tt.c || o.pending != 0 {
+				t.Errorf("%s, cut by %d: %d frames, %+v, pending %d; want %d, %+v", name, cut, len(frames), o.counts, o.pending, tt.want, tt.c)
 			}
-		}()
-		if err := r.Use(t.Context(), near, func() {}); !hungUp(err) {
-			t.Errorf("Use = %v", err)
 		}
-		unwrapped.Close()
-		if got := names(events); got != "card removed" {
-			t.Errorf("events: %s", got)
-		}
-	})
+	}
+	var f boardFramer
+	f.Feed(good[:len(good)-1])
+	if f.Pending() == 0 {
+		t.Error("half a frame is not pending")
+	}
+	f.Reset()
+	if c := f.Counts(); f.Pending() != 0 || c.Discarded != uint64(len(good)-1) {
+		t.Errorf("pending %d, %+v after a reset", f.Pending(), c)
+	}
 }

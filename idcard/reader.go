@@ -1,9 +1,11 @@
 package idcard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"maps"
 	"sync"
@@ -24,17 +26,20 @@ type Config struct {
 	Kind   string
 	Window string
 	Poll   time.Duration // DefaultPoll when zero
-	Baud   int           // of the line, for time limits; zero where it is not known
+	Baud   int           // of the line, bits per second; zero where it is not known
+	Auto   bool          // the rate is to be found on the line; Baud is the first guess
 }
 
 // Reader reads the cards laid on one reader. Use does the work, on one line at a
-// time; Status may be asked at any time.
+// time; Status and Reread may be called at any time.
 type Reader struct {
 	cfg     Config
 	kind    Kind
 	deliver func(context.Context, Event)
 	log     *slog.Logger
 	framer  Frames // used by Use only
+	seed    maphash.Seed
+	wanted  chan struct{} // holds a wish for the card there to be read again
 
 	mu     sync.Mutex
 	status Status
@@ -52,9 +57,10 @@ type Status struct {
 	Err      string            `json:"err,omitempty"`
 	Hint     string            `json:"hint,omitempty"`
 	SAMID    string            `json:"sam_id,omitempty"`
-	Card     bool              `json:"card"`     // a card lies on the reader
-	Scans    uint64            `json:"scans"`    // cards read
-	Troubles map[string]uint64 `json:"troubles"` // by code
+	Baud     int               `json:"baud,omitempty"` // that was found, bits per second; zero where it was not looked for
+	Card     bool              `json:"card"`           // a card lies on the reader
+	Scans    uint64            `json:"scans"`          // cards read
+	Troubles map[string]uint64 `json:"troubles"`       // by code
 	Counts
 }
 
@@ -72,11 +78,15 @@ func NewReader(cfg Config, deliver func(context.Context, Event), log *slog.Logge
 	if cfg.Poll == 0 {
 		cfg.Poll = DefaultPoll
 	}
+	if cfg.Baud == 0 && cfg.Auto {
+		cfg.Baud = rates[0]
+	}
 	if cfg.Baud == 0 {
 		cfg.Baud = slowest
 	}
 	return &Reader{
 		cfg: cfg, kind: kind, deliver: deliver, framer: kind.Framer(),
+		seed: maphash.MakeSeed(), wanted: make(chan struct{}, 1),
 		log: log.With("device", cfg.ID, "kind", cfg.Kind, "window", cfg.Window),
 		status: Status{
 			ID: cfg.ID, Kind: cfg.Kind, Window: cfg.Window,
@@ -94,11 +104,26 @@ func (r *Reader) Status() Status {
 	return s
 }
 
+// Reread asks for the card that lies on the reader to be read again, within the
+// poll. What comes of it is delivered as for a card laid down: the card, or a
+// trouble, lift_card where the module does not do it. It is false while the
+// reader does not answer.
+func (r *Reader) Reread() bool {
+	if r.Status().State != device.Online {
+		return false
+	}
+	select {
+	case r.wanted <- struct{}{}:
+	default: // is wanted already
+	}
+	return true
+}
+
 // Use is a device.Use: it greets the module and then looks for cards until the
-// line breaks, three requests in a row stay unanswered (an error that is
-// device.ErrSilent) or ctx ends. Whoever opened c closes it when ctx ends.
+// line breaks, nothing is answered any more (an error that is device.ErrSilent)
+// or ctx ends. Whoever opened c closes it when ctx ends.
 func (r *Reader) Use(ctx context.Context, c device.Conn, heard func()) error {
-	s := &session{Reader: r, ctx: ctx, conn: c, heard: heard}
+	s := &session{Reader: r, ctx: ctx, conn: c, heard: heard, baud: cmp.Or(r.Status().Baud, r.cfg.Baud)}
 	err := s.run()
 	if ctx.Err() != nil {
 		err = ctx.Err() // the closed line is only how it showed

@@ -33,17 +33,19 @@ const (
 	textSize       = 256
 	photoSize      = 1024
 	cardSize       = 4 + textSize + photoSize
-	newAddressSize = 70
+	fingerSize     = 512
+	addressSize    = 70
+	managementSize = 4 + 8 + 16
 )
 
 var (
-	askStatus = request{"status", 0x11, 0xFF, 0x90, []int{0}, ofModule, 3 * time.Second}
-	askSAMID  = request{"SAM id", 0x12, 0xFF, 0x90, []int{samIDSize}, ofModule, time.Second}
+	askStatus = request{"status", 0x11, 0xFF, 0x90, []int{0}, ofModule, 300 * time.Millisecond} // asked often until it answers
+	askSAMID  = request{"SAM id", 0x12, 0xFF, 0x90, []int{samIDSize}, ofModule, 600 * time.Millisecond}
 	find      = request{"find", 0x20, 0x01, 0x9F, []int{4}, ofFind, time.Second}
 	choose    = request{"select", 0x20, 0x02, 0x90, []int{8}, ofCard, time.Second}
 	readCard  = request{"read", 0x30, 0x01, 0x90, []int{cardSize}, ofCard, 3 * time.Second}
 	presence  = request{"presence", 0x30, 0x03, 0x90,
-		[]int{0, newAddressSize, 2 * newAddressSize, 3 * newAddressSize, 4 * newAddressSize}, ofCard, time.Second}
+		[]int{0, addressSize, 2 * addressSize, 3 * addressSize, 4 * addressSize}, ofCard, time.Second}
 )
 
 // ofModule accepts a refusal that any command may meet: the module did not
@@ -91,11 +93,17 @@ func (q request) limit(baud int) time.Duration {
 
 // Status words SW3 that the reading cycle branches on.
 const (
-	noCard     = 0x80
-	noContent  = 0x91
-	samRefused = 0x32
-	readFailed = 0x41
-	unselected = 0x81
+	noCard         = 0x80
+	noContent      = 0x91
+	selfTestFailed = 0x60
+	notAuthorised  = 0x66
+	badSum         = 0x10
+	badSize        = 0x11
+	badCommand     = 0x21
+	forbidden      = 0x23
+	samRefused     = 0x32
+	readFailed     = 0x41
+	unselected     = 0x81
 )
 
 // meaning of a status word: a stable code, and what a teller is told.
@@ -103,24 +111,24 @@ type meaning struct{ code, zh, en string }
 
 // meanings by SW3, GA 467 and vendors' tables.
 var meanings = map[byte]meaning{
-	0x10: {"reader_saw_bad_checksum", "读卡器收到的数据有误，请重新放卡", "The reader received garbled data; lay the card down again"},
-	0x11: {"reader_saw_bad_length", "读卡器收到的数据有误，请重新放卡", "The reader received garbled data; lay the card down again"},
+	0x10: {"reader_saw_bad_checksum", "读卡器收到的数据有误，请将身份证重新放好", "The reader received garbled data; lay the card down again"},
+	0x11: {"reader_saw_bad_length", "读卡器收到的数据有误，请将身份证重新放好", "The reader received garbled data; lay the card down again"},
 	0x21: {"bad_command", "读卡器不支持此操作，请联系技术人员", "The reader does not know this operation; call support"},
 	0x23: {"not_permitted", "读卡器没有此操作的权限，请联系技术人员", "The reader may not do this; call support"},
-	0x24: {"unknown_error", "读卡器出错，请重新放卡", "The reader reports an error; lay the card down again"},
-	0x31: {"card_rejected_sam", "证件拒绝读卡器，请重新放卡", "The card did not accept the reader; lay it down again"},
-	0x32: {"sam_rejected_card", "未能验证证件，请平放证件不要移动", "The card could not be verified; lay it flat and do not move it"},
-	0x33: {"info_verify_error", "证件信息校验失败，请核对证件真伪", "The card's data failed verification; check that the card is genuine"},
-	0x37: {"fingerprint_verify_error", "证件指纹信息校验失败", "The card's fingerprint data failed verification"},
-	0x3F: {"info_length_error", "证件信息长度有误，请重新放卡", "The card's data has a wrong length; lay the card down again"},
-	0x40: {"wrong_card_type", "无法识别的证件类型", "This kind of card is not recognised"},
-	0x41: {"read_failed", "读卡失败，请平放证件不要移动", "Reading failed; lay the card flat and do not move it"},
-	0x47: {"random_number_failed", "读卡失败，请重新放卡", "Reading failed; lay the card down again"},
+	0x24: {"unknown_error", "读卡器出错，请将身份证重新放好", "The reader reports an error; lay the card down again"},
+	0x31: {"card_rejected_sam", "身份证不接受此读卡器，请将身份证重新放好；仍不行请联系技术人员", "The card does not accept the reader; lay it down again, and call support if that does not help"},
+	0x32: {"sam_rejected_card", "未能验证身份证，请将身份证重新放好，不要移动", "The card could not be verified; lay it down again and do not move it"},
+	0x33: {"info_verify_error", "身份证信息校验失败，请核对证件真伪", "The card's data failed verification; check that the card is genuine"},
+	0x37: {"fingerprint_verify_error", "身份证指纹信息校验失败，请核对证件真伪", "The card's fingerprint data failed verification; check that the card is genuine"},
+	0x3F: {"info_length_error", "身份证信息长度有误，请将身份证重新放好", "The card's data has a wrong length; lay the card down again"},
+	0x40: {"wrong_card_type", "无法识别此类证件，请人工录入；读卡器可能需要升级", "This kind of card is not recognised; enter the data by hand. The reader may need an upgrade"},
+	0x41: {"read_failed", "读卡失败，请将身份证重新放好，不要移动", "Reading failed; lay the card down again and do not move it"},
+	0x47: {"random_number_failed", "读卡失败，请将身份证重新放好", "Reading failed; lay the card down again"},
 	0x60: {"sam_self_test_failed", "读卡器安全模块自检失败，请联系技术人员", "The reader's security module failed its self-test; call support"},
 	0x66: {"sam_not_authorised", "读卡器安全模块未授权，请联系技术人员", "The reader's security module is not authorised; call support"},
-	0x80: {"no_card_found", "未检测到证件，请放卡", "No card found; lay the card down"},
-	0x81: {"select_failed", "选卡失败，请重新放卡，一次只放一张", "The card could not be selected; lay down one card only"},
-	0x91: {"no_such_content", "证件中没有此项内容", "The card holds no such content"},
+	0x80: {"no_card_found", "未检测到身份证，请放上身份证", "No card found; lay the card down"},
+	0x81: {"select_failed", "选卡失败，请只放一张身份证，重新放好", "The card could not be selected; lay down one card only"},
+	0x91: {"no_such_content", "身份证中没有此项内容", "The card holds no such content"},
 }
 
 // StatusError is an answer with a status word other than success.
@@ -140,7 +148,7 @@ func (e *StatusError) meaning() meaning {
 	if m, ok := meanings[e.SW3]; ok {
 		return m
 	}
-	return meaning{"unknown_status", "读卡器出错，请重新放卡", "The reader reports an error; lay the card down again"}
+	return meaning{"unknown_status", "读卡器出错，请将身份证重新放好", "The reader reports an error; lay the card down again"}
 }
 
 func (e *StatusError) Error() string {
@@ -154,24 +162,3 @@ type PayloadError struct {
 }
 
 func (e *PayloadError) Error() string { return e.Request + ": " + e.Detail }
-
-// samID prints the 16 bytes of a SAM's id the way its label does: five little-
-// endian numbers of 2, 2, 4, 4 and 4 bytes.
-func samID(b []byte) string {
-	le := binary.LittleEndian
-	return fmt.Sprintf("%02d.%02d-%08d-%010d-%010d",
-		le.Uint16(b), le.Uint16(b[2:]), le.Uint32(b[4:]), le.Uint32(b[8:]), le.Uint32(b[12:]))
-}
-
-// splitCard cuts the data of a read (30 01) into the text block of 256 bytes
-// and the photo block of 1024: both lengths, big-endian, come first.
-func splitCard(data []byte) (text, photo []byte, err error) {
-	if len(data) != cardSize {
-		return nil, nil, &PayloadError{readCard.name, fmt.Sprintf("%d bytes of data, want %d", len(data), cardSize)}
-	}
-	n, m := binary.BigEndian.Uint16(data), binary.BigEndian.Uint16(data[2:])
-	if n != textSize || m != photoSize {
-		return nil, nil, &PayloadError{readCard.name, fmt.Sprintf("text of %d bytes and photo of %d, want %d and %d", n, m, textSize, photoSize)}
-	}
-	return data[4 : 4+textSize], data[4+textSize:], nil
-}

@@ -100,7 +100,7 @@ func TestLimits(t *testing.T) {
 		{readCard, 9600, 3*time.Second + 1359*time.Millisecond},
 		{readCard, 115200, 3*time.Second + 113*time.Millisecond},
 		{find, 115200, time.Second + 2*time.Millisecond},
-		{askStatus, 9600, 3*time.Second + 21*time.Millisecond},
+		{askStatus, 9600, 321 * time.Millisecond},
 	}
 	for _, tt := range tests {
 		if got := tt.q.limit(tt.baud); got < tt.want || got > tt.want+2*time.Millisecond {

@@ -3,54 +3,11 @@ package idcard
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
-
-// layout says where the fields of one kind of card lie in the text block.
-type layout struct {
-	letter   string // kind letter at offset 248
-	cardType string
-	fields   []field
-	check    func(*parse) // across fields
-}
-
-// field is a run of UTF-16LE code units, offset and length in bytes, and what
-// becomes of its text.
-type field struct {
-	name        string // JSON name, for warnings
-	offset, len int
-	set         func(p *parse, name, text string)
-}
-
-const letterOffset = 248
-
-// layouts by kind letter. The standard is not public; the offsets are those
-// that several vendors' programs agree on.
-var layouts = []layout{resident}
-
-var resident = layout{
-	letter:   " ",
-	cardType: "resident_id_card",
-	fields: []field{
-		{"name", 0, 30, needed(func(c *Card) *Optional { return &c.Name })},
-		{"sex_code", 30, 2, (*parse).sex},
-		{"nation_code", 32, 4, (*parse).nation},
-		{"birth", 36, 16, date(func(c *Card) *Optional { return &c.Birth })},
-		{"address", 52, 70, needed(func(c *Card) *Optional { return &c.Address })},
-		{"id_number", 122, 36, (*parse).number},
-		{"issuer", 158, 30, needed(func(c *Card) *Optional { return &c.Issuer })},
-		{"valid_from", 188, 16, date(func(c *Card) *Optional { return &c.ValidFrom })},
-		{"valid_to", 204, 16, (*parse).validTo},
-	},
-	check: func(p *parse) {
-		if strings.HasPrefix(string(p.card.IDNumber), "9") {
-			p.warn(NumberMismatch, "id_number")
-		}
-		p.compareWithNumber()
-	},
-}
 
 // parse is a text block being read.
 type parse struct {
@@ -59,10 +16,10 @@ type parse struct {
 }
 
 // ParseText reads a text block: 256 bytes of UTF-16LE, fields padded with
-// spaces (NUL is taken for padding too). What is doubtful in it is a warning;
-// the only errors are a block of another size and, as a *KindError, a kind of
-// card that is not known. Text is never normalised: pairs and private-use
-// characters stay as they are.
+// spaces (NUL is taken for padding too). What is doubtful in it is a warning,
+// and so is a kind of card that is not known, of which only what proves itself
+// is given; the only error is a block of another size. Text is never
+// normalised: pairs and private-use characters stay as they are.
 func ParseText(block []byte) (Card, []Warning, error) {
 	if len(block) != textSize {
 		return Card{}, nil, fmt.Errorf("text block has %d bytes, want %d", len(block), textSize)
@@ -71,19 +28,20 @@ func ParseText(block []byte) (Card, []Warning, error) {
 	if letter == "" {
 		letter = " "
 	}
+	chosen := stranger
 	for _, l := range layouts {
 		if l.letter == letter {
-			card, warnings := l.parse(block)
-			return card, warnings, nil
+			chosen = l
 		}
 	}
-	return Card{}, nil, &KindError{letter}
+	card, warnings := chosen.parse(letter, block)
+	return card, warnings, nil
 }
 
-func (l layout) parse(block []byte) (Card, []Warning) {
-	p := &parse{card: Card{Type: l.cardType, Flag: l.letter}}
+func (l layout) parse(letter string, block []byte) (Card, []Warning) {
+	p := &parse{card: Card{Type: l.cardType, Flag: letter}}
 	for _, f := range l.fields {
-		text, whole := decode(block[f.offset : f.offset+f.len])
+		text, whole := decode(f.bytes(block))
 		if !whole {
 			p.warn(BadCharacter, f.name)
 		}
@@ -91,6 +49,15 @@ func (l layout) parse(block []byte) (Card, []Warning) {
 	}
 	l.check(p)
 	return p.card, p.warnings
+}
+
+// bytes are the field's code units, joined where they lie apart.
+func (f field) bytes(block []byte) []byte {
+	var b []byte
+	for _, r := range f.runs {
+		b = append(b, block[r.offset:r.offset+r.len]...)
+	}
+	return b
 }
 
 // decode reads UTF-16LE and cuts the padding off the end. whole is false when
@@ -118,6 +85,15 @@ func decode(b []byte) (text string, whole bool) {
 
 func (p *parse) warn(code WarningCode, field string) {
 	p.warnings = append(p.warnings, Warning{code, field})
+}
+
+func (p *parse) doubts(field string) bool {
+	return slices.ContainsFunc(p.warnings, func(w Warning) bool { return w.Field == field })
+}
+
+// plain sets a text that may be blank.
+func plain(of func(*Card) *Optional) func(*parse, string, string) {
+	return func(p *parse, _, text string) { *of(&p.card) = Optional(text) }
 }
 
 // needed sets a text that every card of the kind has.
@@ -154,6 +130,19 @@ func (p *parse) nation(name, text string) {
 	}
 }
 
+func (p *parse) nationality(name, text string) {
+	p.card.Nationality = Optional(text)
+	for _, c := range []byte(text) {
+		if !isLetter(c) {
+			p.warn(UnknownCode, name)
+			return
+		}
+	}
+	if text == "" {
+		p.warn(Blank, name)
+	}
+}
+
 func (p *parse) number(name, text string) {
 	p.card.IDNumber, p.card.IDNumberValid = Optional(text), CheckNumber(text) == nil
 	if !p.card.IDNumberValid {
@@ -170,17 +159,40 @@ func (p *parse) validTo(name, text string) {
 	date(func(c *Card) *Optional { return &c.ValidTo })(p, name, text)
 }
 
-// compareWithNumber holds birth and sex against a number that is valid: its
-// digits 7 to 14 are the birth, the parity of digit 17 the sex, odd for male.
+// expectNumber holds a number that is valid against the shape of its kind of
+// card, since numbers do not wander between the kinds. Only one that is valid
+// and fits says more about the card.
+func (p *parse) expectNumber(shape func(number string) bool) (fits bool) {
+	if !p.card.IDNumberValid {
+		return false
+	}
+	fits = shape(string(p.card.IDNumber))
+	if !fits {
+		p.warn(NumberMismatch, "id_number")
+	}
+	return fits
+}
+
+// compareWithNumber holds birth and sex against a number that is valid. Of 18
+// characters 7 to 14 are the birth and the parity of 17 the sex, odd for male;
+// of 15 characters 8 to 13 are the birth without its century, and whether the
+// order digit tells the sex is not certain.
 func (p *parse) compareWithNumber() {
 	c := &p.card
 	if !c.IDNumberValid {
 		return
 	}
-	if birth, _ := parseDate(string(c.IDNumber[6:14])); c.Birth != "" && birth != c.Birth {
+	number, birth := string(c.IDNumber), strings.ReplaceAll(string(c.Birth), "-", "")
+	if len(number) == 15 {
+		if birth != "" && number[7:13] != birth[2:] {
+			p.warn(BirthMismatch, "birth")
+		}
+		return
+	}
+	if birth != "" && number[6:14] != birth {
 		p.warn(BirthMismatch, "birth")
 	}
-	odd := c.IDNumber[16]%2 == 1
+	odd := number[16]%2 == 1
 	if c.SexCode == "1" && !odd || c.SexCode == "2" && odd {
 		p.warn(SexMismatch, "sex_code")
 	}

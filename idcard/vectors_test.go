@@ -13,7 +13,16 @@ type vectors struct {
 		Name, Request, Response string
 		Expected                json.RawMessage
 	}
-	Cards     []vectorCard
+	Cards   []vectorCard
+	Fingers []struct {
+		Name     string
+		Response unhex `json:"response_hex"`
+		Expected struct {
+			Card    string
+			Length  int `json:"fingerprint_length"`
+			Fingers []Finger
+		}
+	} `json:"fingerprint_reads"`
 	Malformed []struct {
 		Name, Outcome, Note string
 		Input               unhex    `json:"input_hex"`
@@ -22,8 +31,11 @@ type vectors struct {
 		Chunks              []int    `json:"chunk_sizes"`
 	}
 	IDNumbers struct {
-		Valid18   []string                          `json:"valid_18"`
-		Invalid18 []struct{ Number, Reason string } `json:"invalid_18"`
+		Valid18     []string                                       `json:"valid_18"`
+		Invalid18   []struct{ Number, Reason string }              `json:"invalid_18"`
+		Valid15     []string                                       `json:"valid_15"`
+		Invalid15   []struct{ Number, Reason string }              `json:"invalid_15"`
+		Derivations []struct{ New, Nationality, Link, Old string } `json:"derivations_y_to_old"`
 	} `json:"id_numbers"`
 }
 

@@ -25,6 +25,7 @@ type port struct {
 
 	mu       sync.Mutex // guards settings against use after Close
 	settings serial.Port
+	mode     serial.Mode
 	closed   bool
 }
 
@@ -42,7 +43,7 @@ func open(a device.Address, m *serial.Mode) (device.Conn, error) {
 		f.Close()
 		return nil, err
 	}
-	return &port{path: a.Path, file: f, settings: s}, nil
+	return &port{path: a.Path, file: f, settings: s, mode: *m}, nil
 }
 
 // claim makes sure that f is a tty that no other process has locked, and locks
@@ -99,6 +100,14 @@ func (p *port) SetWriteDeadline(t time.Time) error { return p.file.SetWriteDeadl
 // ResetInput drops what has arrived and was not read.
 func (p *port) ResetInput() error {
 	return p.gone("flush", p.with(serial.Port.ResetInputBuffer))
+}
+
+// SetRate changes the rate at once, in bits per second.
+func (p *port) SetRate(baud int) error {
+	return p.gone("set rate of", p.with(func(s serial.Port) error {
+		p.mode.BaudRate = baud
+		return plain(s.SetMode(&p.mode))
+	}))
 }
 
 // with calls f on the settings port unless it is closed: its descriptor may

@@ -20,6 +20,7 @@ const readSlice = 100 * time.Millisecond
 type port struct {
 	path string
 	lib  serial.Port
+	mode serial.Mode
 
 	reading, writing sync.Mutex // held while the library is in such a call
 	mu               sync.Mutex
@@ -33,7 +34,7 @@ func open(a device.Address, m *serial.Mode) (device.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &port{path: a.Path, lib: lib, closed: make(chan struct{})}
+	p := &port{path: a.Path, lib: lib, mode: *m, closed: make(chan struct{})}
 	p.shut = sync.OnceValue(p.close)
 	return p, nil
 }
@@ -63,6 +64,15 @@ func (p *port) Read(b []byte) (int, error) {
 			return 0, p.err("read", syscall.ENODEV)
 		}
 	}
+}
+
+// SetRate changes the rate at once, in bits per second.
+func (p *port) SetRate(baud int) error {
+	p.mode.BaudRate = baud
+	if err := p.lib.SetMode(&p.mode); err != nil {
+		return p.err("set rate of", err)
+	}
+	return nil
 }
 
 // Write waits for the library's write in any case: when the deadline passes or

@@ -30,8 +30,11 @@ import (
 	"github.com/hallagent/hallagent/device"
 )
 
+// firstRate is what a line opens at whose rate is to be found.
+const firstRate = 115200
+
 // Dial opens the port of a serial address: 8N1 and the like as the address
-// says, no flow control, raw bytes. Opening raises DTR and RTS on most systems
+// says, no flow control, raw bytes. device.SetRate changes the rate later. Opening raises DTR and RTS on most systems
 // before an off in the address can lower them.
 func Dial(a device.Address) device.Dial {
 	return func(ctx context.Context) (device.Conn, error) {
@@ -51,6 +54,9 @@ func mode(a device.Address) (*serial.Mode, error) {
 	stop, ok2 := map[string]serial.StopBits{"1": serial.OneStopBit, "2": serial.TwoStopBits}[a.StopBits]
 	if a.Scheme != device.SchemeSerial || !ok || !ok2 {
 		return nil, fmt.Errorf("open %s: not the address of a serial port", a)
+	}
+	if a.AutoBaud() {
+		a.Baud = firstRate
 	}
 	return &serial.Mode{BaudRate: a.Baud, DataBits: a.DataBits, Parity: parity, StopBits: stop}, nil
 }

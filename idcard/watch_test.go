@@ -1,0 +1,119 @@
+package idcard
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"reflect"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// mute are the steps after which a module is known not to answer presence tests.
+var mute = []step{hush(presence), settled, hush(presence), settled}
+
+func TestWatchByFind(t *testing.T) {
+	one := say(readCard, vectorCardOf(t, "cn-01-plain").Response)
+	two := say(readCard, vectorCardOf(t, "cn-02-female-long-term").Response)
+	laid := func(card step) []step { return []step{found, selected, card} }
+	tests := map[string]struct {
+		steps [][]step
+		want  string
+	}{
+		"read cards are denied":             {[][]step{laid(one), mute, {none, none, none, none}}, "card removed"},
+		"another is laid down":              {[][]step{laid(one), mute, {none, none}, laid(two), {none}}, "card removed card removed"},
+		"the same is laid down again":       {[][]step{laid(one), mute, {none}, laid(one), {none, none}}, "card removed card removed"},
+		"swapped between two finds":         {[][]step{laid(one), mute, laid(two), {none, none}}, "card removed card removed"},
+		"read cards are shown":              {[][]step{laid(one), mute, laid(one), {found, found, found}}, "card removed"},
+		"shown, lost for a moment":          {[][]step{laid(one), mute, laid(one), {found, none}, laid(one), {found}}, "card removed"},
+		"shown, then lifted":                {[][]step{laid(one), mute, laid(one), {found, none, none, none}}, "card removed"},
+		"shown, then swapped":               {[][]step{laid(one), mute, laid(one), {found, none}, laid(two), {none}}, "card removed card removed"},
+		"no command for it":                 {[][]step{laid(one), {say(presence, answer(0x21)), none, none}, laid(two), {none}}, "card removed card removed"},
+		"no answer after the first":         {[][]step{laid(one), {there}, mute, {none}, laid(two), {none}}, "card removed card removed"},
+		"lifted in the midst of the second": {[][]step{laid(one), mute, {none, found, selected, say(readCard, answer(0x41)), none, none}}, "card removed trouble:read_failed"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, events, err := script(t, slices.Concat(tt.steps...)...)
+				if got := names(events); got != tt.want || !hungUp(err) {
+					t.Errorf("events: %s; want %s; Use = %v", got, tt.want, err)
+				}
+			})
+		})
+	}
+}
+
+// Addresses that were added to the card follow it, once.
+func TestNewAddresses(t *testing.T) {
+	block := bytes.Repeat([]byte{' ', 0}, 4*addressSize/2)
+	put(block, 0, addressSize, "虚构省样例市新路1号")
+	put(block, addressSize, addressSize, "虚构省样例市新路2号")
+	with := say(presence, answer(0x90, block...))
+	synctest.Test(t, func(t *testing.T) {
+		good := say(readCard, vectorCardOf(t, "cn-01-plain").Response)
+		_, events, _ := script(t, found, selected, good, with, with, with, doubt, doubt, found, selected, good, there, doubt, doubt)
+		if got := names(events); got != "card addresses removed card removed" {
+			t.Fatalf("events: %s", got)
+		}
+		if e := events[1]; !reflect.DeepEqual(e.Addresses, []string{"虚构省样例市新路1号", "虚构省样例市新路2号"}) || e.at != events[0].at+time.Millisecond {
+			t.Errorf("%d addresses %v after the card", len(e.Addresses), e.at-events[0].at)
+		}
+	})
+}
+
+func TestReread(t *testing.T) {
+	one := say(readCard, vectorCardOf(t, "cn-01-plain").Response)
+	two := say(readCard, vectorCardOf(t, "cn-02-female-long-term").Response)
+	failed := say(readCard, answer(0x41))
+	tests := map[string]struct {
+		steps []step // after the card was read, removed or not
+		want  string
+	}{
+		"module reads it again":      {[]step{none, selected, one, there, doubt}, "card card removed"},
+		"select denied, read is not": {[]step{none, say(choose, answer(0x81)), one, there, doubt}, "card card removed"},
+		"found again":                {[]step{found, selected, one, there}, "card card removed"},
+		"module wants it lifted":     {[]step{none, say(choose, answer(0x81)), failed, there, doubt, doubt, found, selected, two}, "card trouble:lift_card removed card removed"},
+		"swapped meanwhile":          {[]step{found, selected, two, there}, "card removed card removed"},
+		"module fell ill":            {[]step{say(find, answer(0x60)), there}, "card trouble:sam_self_test_failed removed"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var events []happening
+				r, err := NewReader(Config{ID: "rd-05", Kind: "sam", Baud: 115200}, func(_ context.Context, e Event) {
+					events = append(events, happening{Event: e})
+				}, slog.New(slog.DiscardHandler))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if r.Reread() {
+					t.Error("a reader without a line takes a wish")
+				}
+				near, far := net.Pipe()
+				defer near.Close()
+				go play(t, far, slices.Concat(hello, []step{found, selected, one, there}, tt.steps))
+				go func() {
+					for !r.Status().Card {
+						time.Sleep(time.Millisecond)
+					}
+					time.Sleep(50 * time.Millisecond)
+					if !r.Reread() {
+						t.Error("the wish was not taken")
+					}
+				}()
+				if err := r.Use(t.Context(), near, func() {}); !hungUp(err) {
+					t.Errorf("Use = %v", err)
+				}
+				near.Close()
+				synctest.Wait()
+				if got := names(events); got != tt.want {
+					t.Errorf("events: %s; want %s", got, tt.want)
+				}
+			})
+		})
+	}
+}
