@@ -34,7 +34,7 @@ func (r readCommand) Run(ctx context.Context, s streams) error {
 	ctx, cancel := context.WithTimeout(ctx, r.Within)
 	defer cancel()
 	var card *idcard.Event
-	reader, err := idcard.NewReader(idcard.Config{ID: "reader", Kind: r.Kind, Window: "-", Poll: 200 * time.Millisecond, Baud: address.Baud},
+	reader, err := idcard.NewReader(idcard.Config{ID: "reader", Kind: r.Kind, Window: "-", Poll: 200 * time.Millisecond, Baud: address.Baud, Auto: address.AutoBaud()},
 		func(_ context.Context, e idcard.Event) {
 			switch e.Type {
 			case idcard.CardRead:

@@ -13,6 +13,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -65,6 +66,7 @@ type Agent struct {
 	pairings *lan.Pairings
 	passes   *passes
 	kept     *kept
+	rates    rates
 
 	lines   []line
 	readers []readerOnLine
@@ -89,13 +91,14 @@ type busOnLine struct {
 	link *device.Link
 }
 
-// New builds an agent. It opens and dials nothing.
+// New builds an agent. It opens and dials no device, no store and no broker.
 func New(cfg config.Config, version string, log *slog.Logger) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, version: version, log: log, since: time.Now(),
 		hall:  wire.Hall{Area: cfg.Hall.Area, ID: cfg.Hall.ID},
 		boot:  &boot{path: filepath.Join(cfg.Data, "boot")},
 		clock: newClock(),
+		rates: readRates(filepath.Join(cfg.Data, "rates.json")),
 	}
 	none := wire.Session(0, 0)
 	a.session.Store(&none)
@@ -174,7 +177,8 @@ func (a *Agent) buildLines() error {
 
 func (a *Agent) addReader(l config.Line, r config.Reader) error {
 	reader, err := idcard.NewReader(idcard.Config{
-		ID: r.ID, Kind: r.Kind, Window: r.Window, Poll: r.Poll, Baud: l.URL.Baud,
+		ID: r.ID, Kind: r.Kind, Window: r.Window, Poll: r.Poll,
+		Baud: cmp.Or(l.URL.Baud, a.rates.known[l.ID]), Auto: l.URL.AutoBaud(),
 	}, a.scanned, a.log.With("line", l.ID))
 	if err != nil {
 		return fmt.Errorf("build reader %q: %w", r.ID, err)
@@ -306,7 +310,7 @@ func (a *Agent) metrics() http.Handler {
 // would make the sessions of the first look old even after the second has gone.
 func (a *Agent) Run(ctx context.Context) error {
 	top := []part{
-		{"lan", a.lan.Run}, {"control", a.control}, {"tell", a.tell}, {"forget", a.forget},
+		{"lan", a.lan.Run}, {"control", a.control}, {"tell", a.tell}, {"forget", a.forget}, {"rates", a.rememberRates},
 	}
 	for _, l := range a.lines {
 		top = append(top, part{"line " + l.id, l.link.Run})

@@ -100,13 +100,13 @@ func (c *Config) checkHall(d *decoder) {
 
 func (c *Config) checkLines(d *decoder) {
 	seen, ports := map[string]string{}, map[string]string{}
-	used, doubt := map[string]bool{}, false // doubt: somebody names a line that is not understood
+	used, counted, doubt := map[string]bool{}, map[string]bool{}, false // doubt: somebody names a line that is not understood
 	for i, r := range c.Readers {
 		used[r.Line] = true
 		doubt = doubt || d.flagged[fmt.Sprintf("readers[%d].line", i)]
 	}
 	for i, k := range c.Counters {
-		used[k.Line] = true
+		used[k.Line], counted[k.Line] = true, true
 		doubt = doubt || d.flagged[fmt.Sprintf("counters[%d].line", i)]
 	}
 	for i, l := range c.Lines {
@@ -124,6 +124,9 @@ func (c *Config) checkLines(d *decoder) {
 			d.fail(path+".url", "name one line and put both devices on it", "%s is already the port of %s", port, first)
 		}
 		ports[port] = path
+		if l.URL.AutoBaud() && counted[l.ID] {
+			d.fail(path+".url", "write the counter's rate, as in baud=9600", "baud=auto is for readers: no counter tells its rate")
+		}
 		if l.Poll < 100*time.Millisecond || l.Poll > time.Minute {
 			d.fail(path+".poll", "100ms to 1m; 900ms to a few seconds suits most counters", "%v is no useful pace", l.Poll)
 		}
