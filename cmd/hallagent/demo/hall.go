@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/hallagent/hallagent/cmd/hallagent/internal/config"
 	"github.com/hallagent/hallagent/counter"
+	"github.com/hallagent/hallagent/device"
 	"github.com/hallagent/hallagent/device/sim"
 )
 
@@ -51,7 +53,7 @@ func newHall(o options, cfg config.Config) (h *hall, err error) {
 	}
 	for _, r := range cfg.Readers {
 		line, _ := cfg.LineOf(r.Line)
-		if err := h.addReader(line); err != nil {
+		if err := h.addReader(line, r.Kind); err != nil {
 			return nil, err
 		}
 	}
@@ -70,18 +72,44 @@ func (h *hall) pty(line config.Line) (*sim.PTY, error) {
 		return nil, err
 	}
 	h.shut = append(h.shut, pty.Close)
-	h.urls[line.ID] = fmt.Sprintf("serial://%s?baud=%d", pty.Name, line.URL.Baud)
+	address := line.URL.Address
+	address.Path = pty.Name
+	h.urls[line.ID] = address.String()
 	return pty, nil
 }
 
-func (h *hall) addReader(line config.Line) error {
+// listen takes the place of a device server for the line.
+func (h *hall) listen(line config.Line) (net.Listener, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen for line %q: %w", line.ID, err)
+	}
+	h.shut = append(h.shut, l.Close)
+	h.urls[line.ID] = "tcp://" + l.Addr().String()
+	return l, nil
+}
+
+// addReader makes a reader that is slower than usual where its rate is to be found.
+func (h *hall) addReader(line config.Line, kind string) error {
+	r := sim.NewReader(sim.ReaderOptions{Baud: cmp.Or(line.URL.Baud, 57600)})
+	h.readers = append(h.readers, r)
+	if line.URL.Scheme == device.SchemeTCP {
+		l, err := h.listen(line)
+		if err != nil {
+			return err
+		}
+		h.serve = append(h.serve, func(ctx context.Context) error { return r.ServeTCP(ctx, l) })
+		return nil
+	}
 	pty, err := h.pty(line)
 	if err != nil {
 		return err
 	}
-	r := sim.NewReader(sim.ReaderOptions{Baud: line.URL.Baud})
-	h.readers = append(h.readers, r)
-	h.serve = append(h.serve, func(ctx context.Context) error { return r.Serve(ctx, pty) })
+	var port io.ReadWriteCloser = pty
+	if kind == "sam-55aa" {
+		port = sim.Board(pty)
+	}
+	h.serve = append(h.serve, func(ctx context.Context) error { return r.Serve(ctx, port) })
 	return nil
 }
 
@@ -92,7 +120,7 @@ func (h *hall) addCounter(line config.Line, c config.Counter) error {
 		Start: [2]uint64{rand.Uint64N(50_000), rand.Uint64N(50_000)},
 	})
 	h.counters = append(h.counters, k)
-	if line.URL.Scheme == "serial" {
+	if line.URL.Scheme == device.SchemeSerial {
 		pty, err := h.pty(line)
 		if err != nil {
 			return err
@@ -100,12 +128,10 @@ func (h *hall) addCounter(line config.Line, c config.Counter) error {
 		h.serve = append(h.serve, func(ctx context.Context) error { return sim.ServeModbusRTU(ctx, pty, k) })
 		return nil
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := h.listen(line)
 	if err != nil {
-		return fmt.Errorf("listen for a counter: %w", err)
+		return err
 	}
-	h.shut = append(h.shut, l.Close)
-	h.urls[line.ID] = "tcp://" + l.Addr().String()
 	h.serve = append(h.serve, func(ctx context.Context) error { return sim.ServeModbusTCP(ctx, l, k) })
 	return nil
 }

@@ -57,7 +57,7 @@ func TestSample(t *testing.T) {
 	if len(problems) > 0 {
 		t.Fatalf("the sample has problems:\n%s", problems.Print("hallagent.yaml"))
 	}
-	if len(c.Readers) != 2 || len(c.Counters) != 2 || len(c.Doors) != 2 {
+	if len(c.Readers) != 3 || len(c.Counters) != 2 || len(c.Doors) != 2 {
 		t.Errorf("%d readers, %d counters, %d doors", len(c.Readers), len(c.Counters), len(c.Doors))
 	}
 	if c.Readers[0].Window != "05" || c.Readers[0].Poll != 200*time.Millisecond {
