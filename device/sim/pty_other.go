@@ -12,3 +12,6 @@ import (
 func openPair() (device, host *os.File, err error) {
 	return nil, nil, fmt.Errorf("open pseudo terminal on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
+
+// HostBaud is not known here.
+func (p *PTY) HostBaud() int { return 0 }
