@@ -20,21 +20,46 @@ func lineTime(n, baud int) time.Duration {
 	return (time.Duration(n)*bitsPerByte*time.Second + time.Duration(baud) - 1) / time.Duration(baud)
 }
 
+// napper is a line in real time that can wait more exactly than the runtime's
+// timers do: those come round a millisecond late, ten bytes at 115200.
+type napper interface{ nap(time.Duration) }
+
+// pauseUntil waits until t or until ctx ends, whose error it then gives.
+func pauseUntil(ctx context.Context, w io.Writer, t time.Time) error {
+	const late = 1100 * time.Microsecond // a timer, at most
+	line, ok := w.(napper)
+	if !ok {
+		return device.Pause(ctx, time.Until(t))
+	}
+	if err := device.Pause(ctx, time.Until(t)-late); err != nil {
+		return err
+	}
+	if d := time.Until(t); d > 0 {
+		line.nap(d)
+	}
+	return ctx.Err()
+}
+
 // sendPaced writes frame as a line of that rate would deliver it: at each wake-up
 // the bytes that are due, the last one no sooner than the whole line time after
 // start. It returns when the last byte was handed to the line.
 func sendPaced(ctx context.Context, w io.Writer, frame []byte, baud int, start time.Time) (time.Time, error) {
-	var at time.Time
+	at := start
 	const step = time.Millisecond // coarser than a byte at high rates: timers have no finer grain
+	end := start.Add(lineTime(len(frame), baud))
 	for sent := 0; sent < len(frame); {
 		due := len(frame)
 		if baud > 0 {
 			due = min(due, int(time.Since(start)*time.Duration(baud)/(bitsPerByte*time.Second)))
 		}
 		if due <= sent {
-			wake := max(step, lineTime(1, baud))
-			wake = min(wake, time.Until(start.Add(lineTime(len(frame), baud))))
-			if err := device.Pause(ctx, wake); err != nil {
+			var err error
+			if wake := time.Now().Add(max(step, lineTime(1, baud))); wake.Before(end) {
+				err = device.Pause(ctx, time.Until(wake))
+			} else {
+				err = pauseUntil(ctx, w, end)
+			}
+			if err != nil {
 				return time.Time{}, err
 			}
 			continue

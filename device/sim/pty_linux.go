@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -97,4 +98,10 @@ func (p *PTY) HostBaud() int {
 		unix.B1200: 1200, unix.B2400: 2400, unix.B4800: 4800, unix.B9600: 9600, unix.B19200: 19200,
 		unix.B38400: 38400, unix.B57600: 57600, unix.B115200: 115200, unix.B230400: 230400,
 	}[t.Cflag&unix.CBAUD]
+}
+
+// nap waits for about a millisecond or less. It holds a thread meanwhile.
+func (p *PTY) nap(d time.Duration) {
+	ts := unix.NsecToTimespec(int64(d))
+	unix.Nanosleep(&ts, nil) // a signal ends it early, and the caller looks at the clock
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 )
 
 func openPair() (device, host *os.File, err error) {
@@ -15,3 +16,5 @@ func openPair() (device, host *os.File, err error) {
 
 // HostBaud is not known here.
 func (p *PTY) HostBaud() int { return 0 }
+
+func (p *PTY) nap(d time.Duration) { time.Sleep(d) }

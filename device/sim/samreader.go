@@ -249,6 +249,14 @@ func (s *readerLine) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+func (s *readerLine) nap(d time.Duration) {
+	if line, ok := s.rw.(napper); ok {
+		line.nap(d)
+		return
+	}
+	time.Sleep(d)
+}
+
 // handle works on one request and sends the answer. A pseudo terminal delivers a
 // request at once; the line would have taken its time, so the answer waits for
 // it. Each step counts from when the one before was due, not from when a timer
@@ -259,7 +267,7 @@ func (s *readerLine) handle(ctx context.Context, req request, at time.Time) erro
 		at = s.free
 	}
 	at = at.Add(lineTime(req.size, baud))
-	if err := device.Pause(ctx, time.Until(at)); err != nil {
+	if err := pauseUntil(ctx, s, at); err != nil {
 		return err
 	}
 	frame, work, err := s.answer(ctx, req, at)
@@ -268,7 +276,7 @@ func (s *readerLine) handle(ctx context.Context, req request, at time.Time) erro
 	}
 	out := s.utter(req, frame)
 	at = at.Add(work + out.delay)
-	if err := device.Pause(ctx, time.Until(at)); err != nil {
+	if err := pauseUntil(ctx, s, at); err != nil {
 		return err
 	}
 	if out.pace > 0 && (baud == 0 || out.pace < baud) {
