@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,4 +75,33 @@ func control(f *os.File, use func(fd int) error) error {
 		return err
 	}
 	return used
+}
+
+// HostBaud is the rate the host has set, in bits per second; 0 where the cable
+// is out or the rate is not one of the usual ones. A pseudo terminal keeps what
+// its last host set, and begins with 38400.
+func (p *PTY) HostBaud() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held == nil {
+		return 0
+	}
+	var t *unix.Termios
+	err := control(p.held, func(fd int) (err error) {
+		t, err = unix.IoctlGetTermios(fd, unix.TCGETS)
+		return err
+	})
+	if err != nil {
+		return 0
+	}
+	return map[uint32]int{
+		unix.B1200: 1200, unix.B2400: 2400, unix.B4800: 4800, unix.B9600: 9600, unix.B19200: 19200,
+		unix.B38400: 38400, unix.B57600: 57600, unix.B115200: 115200, unix.B230400: 230400,
+	}[t.Cflag&unix.CBAUD]
+}
+
+// nap waits for about a millisecond or less. It holds a thread meanwhile.
+func (p *PTY) nap(d time.Duration) {
+	ts := unix.NsecToTimespec(int64(d))
+	unix.Nanosleep(&ts, nil) // a signal ends it early, and the caller looks at the clock
 }

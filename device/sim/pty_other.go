@@ -7,8 +7,14 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 )
 
 func openPair() (device, host *os.File, err error) {
 	return nil, nil, fmt.Errorf("open pseudo terminal on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
+
+// HostBaud is not known here.
+func (p *PTY) HostBaud() int { return 0 }
+
+func (p *PTY) nap(d time.Duration) { time.Sleep(d) }

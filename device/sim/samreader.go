@@ -1,11 +1,11 @@
 package sim
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"sync"
 	"time"
 
@@ -26,20 +26,24 @@ type ReaderOptions struct {
 // madeUpSAMID prints as 05.01-20090227-0000000012-0003456789.
 var madeUpSAMID = [16]byte{0x05, 0, 0x01, 0, 0x73, 0x8D, 0x32, 0x01, 0x0C, 0, 0, 0, 0x15, 0xBF, 0x34, 0}
 
-// bauds are the rates of command 60 nn, by nn.
-var bauds = [...]int{115200, 57600, 38400, 19200, 9600}
-
 // Reader is a SAM reader for second-generation ID cards (GA 450, GA 467): it
 // computes every answer from its state. A card is found once per laying: after
 // a successful read find answers "no card" until it was lifted and laid again.
+// Its mood says what is the matter with it.
 type Reader struct {
-	opts ReaderOptions
+	opts  ReaderOptions
+	power chan struct{} // it was switched on
 
-	mu     sync.Mutex
-	card   *Card
-	state  cardState
-	silent bool
-	baud   int
+	mu       sync.Mutex
+	card     *Card
+	state    cardState
+	denied   bool // "no new address" was said of this card
+	silent   bool
+	baud     int
+	mood     Mood
+	chance   *rand.Rand
+	up       time.Time // it has started by then
+	wrongIDs int       // still to be given
 }
 
 // cardState is how far the lying card has got.
@@ -53,32 +57,21 @@ const (
 	done // read; find denies it until it is lifted
 )
 
-// Status bytes SW3 of an answer.
-const (
-	swDone        = 0x90
-	swFound       = 0x9F
-	swNoContent   = 0x91
-	swChecksum    = 0x10
-	swLength      = 0x11
-	swCommand     = 0x21
-	swReadFailed  = 0x41
-	swNoCard      = 0x80
-	swNotSelected = 0x81
-)
-
 // NewReader returns a reader with no card on it.
 func NewReader(o ReaderOptions) *Reader {
 	if o.SAMID == ([16]byte{}) {
 		o.SAMID = madeUpSAMID
 	}
-	return &Reader{opts: o, baud: o.Baud}
+	r := &Reader{opts: o, power: make(chan struct{}, 1), baud: o.Baud}
+	r.SetMood(Mood{})
+	return r
 }
 
 // Lay puts a card on the reader, in place of one that lies there.
 func (r *Reader) Lay(c Card) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.card, r.state = &c, laid
+	r.card, r.state, r.denied = &c, laid, false
 }
 
 // Lift takes the card away, at any moment: a read under way answers "reading
@@ -96,189 +89,225 @@ func (r *Reader) Silence(on bool) {
 	r.silent = on
 }
 
-// Serve answers on rw until it fails or ctx ends; it closes rw at the end.
-func (r *Reader) Serve(ctx context.Context, rw io.ReadWriteCloser) error {
-	defer rw.Close()
-	defer context.AfterFunc(ctx, func() { rw.Close() })()
-	var in requests
-	buf := make([]byte, 256)
-	for {
-		n, err := rw.Read(buf)
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return fmt.Errorf("read request: %w", err)
-		}
-		heard := time.Now()
-		in.buf = append(in.buf, buf[:n]...)
-		for {
-			req, ok := in.next()
-			if !ok {
-				break
-			}
-			if err := r.handle(ctx, rw, req, heard); err != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				return fmt.Errorf("write answer: %w", err)
-			}
-		}
-	}
+// SetBaud sets the rate of a reader that has one, as somebody may have done
+// before it came here.
+func (r *Reader) SetBaud(baud int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.baud = baud
 }
 
-// handle works on one request and sends the answer. A pseudo terminal delivers a
-// request at once; the line would have taken its time, so the answer waits for it.
-func (r *Reader) handle(ctx context.Context, w io.Writer, req request, heard time.Time) error {
+func (r *Reader) rate() int {
 	r.mu.Lock()
-	baud := r.baud // a change of rate counts from the next exchange on
-	r.mu.Unlock()
-	if err := device.Pause(ctx, time.Until(heard.Add(lineTime(req.size, baud)))); err != nil {
-		return err
-	}
-	frame, err := r.answer(ctx, req)
-	if err != nil || frame == nil {
-		return err
-	}
-	at, err := sendPaced(ctx, w, frame, baud, time.Now())
-	if err == nil && r.opts.Sent != nil {
-		r.opts.Sent(frame, at)
+	defer r.mu.Unlock()
+	return r.baud
+}
+
+// Serve answers on rw until it fails or ctx ends; it closes rw at the end. Where
+// rw is a PTY, a host that has set another rate than the reader's is not
+// understood and does not understand.
+func (r *Reader) Serve(ctx context.Context, rw io.ReadWriteCloser) error {
+	r.ChangeMood(func(m *Mood) { m.Wedged = false })
+	inner, cancel := context.WithCancel(ctx)
+	var listening sync.WaitGroup
+	defer listening.Wait()
+	defer rw.Close()
+	defer context.AfterFunc(inner, func() { rw.Close() })()
+	defer cancel()
+	s := &readerLine{Reader: r, rw: rw, heard: make(chan heard)}
+	deaf := make(chan error, 1)
+	listening.Go(func() { deaf <- s.listen(inner) })
+	err := s.run(inner, deaf)
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	return err
 }
 
-// answer computes the answer frame; nil while the reader is silent.
-func (r *Reader) answer(ctx context.Context, req request) ([]byte, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.silent {
-		return nil, nil
-	}
-	switch {
-	case req.fault != 0:
-		return respond(req.fault), nil
-	case req.is(0x10, 0xFF), req.is(0x11, 0xFF):
-		return respond(swDone), nil
-	case req.is(0x12, 0xFF):
-		return respond(swDone, r.opts.SAMID[:]...), nil
-	case req.is(0x20, 0x01):
-		if r.state == lifted || r.state == done {
-			return respond(swNoCard), nil
+// ServeTCP answers on the connections that come to ln, one after another, as a
+// serial device server does: who comes while one is open waits until it is
+// closed. It ends when ctx does or ln fails, and closes ln.
+func (r *Reader) ServeTCP(ctx context.Context, ln net.Listener) error {
+	defer ln.Close()
+	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return fmt.Errorf("accept: %w", err)
 		}
-		r.state = found
-		return respond(swFound, make([]byte, 4)...), nil
-	case req.is(0x20, 0x02):
-		if r.state != found {
-			return respond(swNotSelected), nil
+		r.Serve(ctx, conn) // that a host goes is no trouble of the reader
+	}
+}
+
+// readerLine is a reader at work on one line.
+type readerLine struct {
+	*Reader
+	rw    io.ReadWriteCloser
+	heard chan heard
+	in    requests
+	free  time.Time // the line has carried what went before
+}
+
+// heard is what the host sent, and when it was there.
+type heard struct {
+	bytes []byte
+	at    time.Time
+}
+
+// hosted is a line that knows the rate its host has set, in baud; 0: not known.
+type hosted interface{ HostBaud() int }
+
+// listen hands on what the host sends.
+func (s *readerLine) listen(ctx context.Context) error {
+	for {
+		buf := make([]byte, 256)
+		n, err := s.rw.Read(buf)
+		if err != nil {
+			return fmt.Errorf("read request: %w", err)
 		}
-		r.state = selected
-		return respond(swDone, make([]byte, 8)...), nil
-	case req.is(0x30, 0x01):
-		return r.read(ctx)
-	case req.is(0x30, 0x03):
-		if r.state != selected && r.state != done {
-			return respond(swReadFailed), nil
+		select {
+		case s.heard <- heard{buf[:n], time.Now()}:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		return respond(swNoContent), nil
-	case req.is(0x30, 0x05):
-		if r.state != selected && r.state != done {
-			return respond(swReadFailed), nil
+	}
+}
+
+func (s *readerLine) run(ctx context.Context, deaf <-chan error) error {
+	var up <-chan time.Time
+	for {
+		var err error
+		select {
+		case err := <-deaf:
+			return err
+		case <-s.power:
+			s.in = requests{}
+			s.mu.Lock()
+			up = time.After(time.Until(s.up))
+			s.mu.Unlock()
+		case <-up:
+			s.mu.Lock()
+			banner := []byte(s.mood.Banner)
+			s.mu.Unlock()
+			_, err = sendPaced(ctx, s, banner, s.rate(), time.Now())
+		case h := <-s.heard:
+			err = s.hear(ctx, h)
 		}
-		return respond(swDone, r.card.management()...), nil
-	case req.cmd == 0x60 && int(req.para) < len(bauds) && len(req.data) == 0:
-		if r.baud != 0 {
-			r.baud = bauds[req.para]
+		if err != nil {
+			return fmt.Errorf("write answer: %w", err)
 		}
-		return respond(swDone), nil
 	}
-	return respond(swCommand), nil
 }
 
-// read takes the card's blocks; the lock is open while the module works, so that
-// a card can be lifted or swapped in the midst. Called with r.mu held.
-func (r *Reader) read(ctx context.Context) ([]byte, error) {
-	if r.state != selected {
-		return respond(swReadFailed), nil
+// hear takes in what the host sent and answers the requests in it.
+func (s *readerLine) hear(ctx context.Context, h heard) error {
+	s.mu.Lock()
+	baud, echo, up := s.baud, s.mood.Echo, !time.Now().Before(s.up)
+	s.mu.Unlock()
+	if echo { // made by the adapter, at the host's rate
+		if _, err := s.rw.Write(h.bytes); err != nil {
+			return err
+		}
 	}
-	r.mu.Unlock()
-	err := device.Pause(ctx, r.opts.Work)
-	r.mu.Lock()
-	if err != nil {
-		return nil, err
+	if !up {
+		return nil
 	}
-	if r.state != selected { // lifted; a card laid in its place has not been selected
-		return respond(swReadFailed), nil
+	if host := s.hostBaud(); host != 0 && baud != 0 && host != baud {
+		h.bytes = misheard(h.bytes, host, baud)
 	}
-	r.state = done
-	data := make([]byte, 0, 4+len(r.card.Text)+len(r.card.Photo))
-	data = binary.BigEndian.AppendUint16(data, uint16(len(r.card.Text)))
-	data = binary.BigEndian.AppendUint16(data, uint16(len(r.card.Photo)))
-	data = append(data, r.card.Text[:]...)
-	data = append(data, r.card.Photo[:]...)
-	return respond(swDone, data...), nil
+	s.in.buf = append(s.in.buf, h.bytes...)
+	for {
+		req, ok := s.in.next()
+		if !ok {
+			return nil
+		}
+		if err := s.handle(ctx, req, h.at); err != nil {
+			return err
+		}
+	}
 }
 
-var preamble = []byte{0xAA, 0xAA, 0xAA, 0x96, 0x69}
-
-// respond builds an answer frame: SW1 and SW2 are zero, sw3 as given.
-func respond(sw3 byte, data ...byte) []byte {
-	f := append([]byte(nil), preamble...)
-	f = binary.BigEndian.AppendUint16(f, uint16(3+len(data)+1))
-	f = append(f, 0, 0, sw3)
-	f = append(f, data...)
-	return append(f, xor(f[len(preamble):]))
+func (s *readerLine) hostBaud() int {
+	if h, ok := s.rw.(hosted); ok {
+		return h.HostBaud()
+	}
+	return 0
 }
 
-func xor(b []byte) (sum byte) {
-	for _, x := range b {
-		sum ^= x
+// Write sends what the host understands of b at the rate it has set.
+func (s *readerLine) Write(b []byte) (int, error) {
+	out := b
+	if host, baud := s.hostBaud(), s.rate(); host != 0 && baud != 0 && host != baud {
+		out = misheard(b, baud, host)
 	}
-	return sum
+	if _, err := s.rw.Write(out); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
-// request is one frame from the host, or what is wrong with it.
-type request struct {
-	cmd, para byte
-	data      []byte
-	size      int  // bytes on the line
-	fault     byte // status to answer with; 0 if the frame is good
+func (s *readerLine) nap(d time.Duration) {
+	if line, ok := s.rw.(napper); ok {
+		line.nap(d)
+		return
+	}
+	time.Sleep(d)
 }
 
-// is tells whether the request is this command without data.
-func (q request) is(cmd, para byte) bool {
-	return q.cmd == cmd && q.para == para && len(q.data) == 0
+// handle works on one request and sends the answer. A pseudo terminal delivers a
+// request at once; the line would have taken its time, so the answer waits for
+// it. Each step counts from when the one before was due, not from when a timer
+// came round to it: their lateness must not add up.
+func (s *readerLine) handle(ctx context.Context, req request, at time.Time) error {
+	baud := s.rate() // a change of rate counts from the next exchange on
+	if at.Before(s.free) {
+		at = s.free
+	}
+	at = at.Add(lineTime(req.size, baud))
+	if err := pauseUntil(ctx, s, at); err != nil {
+		return err
+	}
+	frame, work, err := s.answer(ctx, req, at)
+	if err != nil || frame == nil {
+		return err
+	}
+	out := s.utter(req, frame)
+	at = at.Add(work + out.delay)
+	if err := pauseUntil(ctx, s, at); err != nil {
+		return err
+	}
+	if out.pace > 0 && (baud == 0 || out.pace < baud) {
+		baud = out.pace
+	}
+	sent, err := out.send(ctx, s, baud, at)
+	s.free = sent
+	if err == nil && s.opts.Sent != nil && len(out.bytes) > 0 {
+		s.opts.Sent(out.bytes, sent)
+	}
+	return err
 }
 
-// requests cuts the host's bytes into requests.
-type requests struct{ buf []byte }
-
-// longestRequest is the length field of 61 FF nn, with some room.
-const longestRequest = 16
-
-func (in *requests) next() (request, bool) {
-	head := len(preamble) + 2
-	i := bytes.Index(in.buf, preamble)
-	if i < 0 {
-		in.buf = in.buf[max(0, len(in.buf)-len(preamble)+1):]
-		return request{}, false
+// send sends the pieces, the first from start on. It returns when the last byte
+// was handed to the line.
+func (o sound) send(ctx context.Context, w io.Writer, baud int, start time.Time) (at time.Time, err error) {
+	at = start
+	for rest := o.bytes; len(rest) > 0; {
+		n := len(rest)
+		if o.pieces.Size > 0 {
+			n = min(n, o.pieces.Size)
+		}
+		if at, err = sendPaced(ctx, w, rest[:n], baud, start); err != nil {
+			return at, err
+		}
+		if rest = rest[n:]; len(rest) > 0 {
+			if err := device.Pause(ctx, o.pieces.Pause); err != nil {
+				return at, err
+			}
+			start = time.Now()
+		}
 	}
-	in.buf = in.buf[i:]
-	if len(in.buf) < head {
-		return request{}, false
-	}
-	n := int(binary.BigEndian.Uint16(in.buf[len(preamble):]))
-	if n < 3 || n > longestRequest {
-		in.buf = in.buf[head:]
-		return request{size: head, fault: swLength}, true
-	}
-	if len(in.buf) < head+n {
-		return request{}, false
-	}
-	f := in.buf[:head+n]
-	in.buf = in.buf[head+n:]
-	q := request{cmd: f[head], para: f[head+1], data: bytes.Clone(f[head+2 : len(f)-1]), size: len(f)}
-	if xor(f[len(preamble):]) != 0 {
-		q.fault = swChecksum
-	}
-	return q, true
+	return at, nil
 }
