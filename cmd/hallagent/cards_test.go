@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -11,6 +14,7 @@ import (
 
 	"github.com/hallagent/hallagent/device/sim"
 	"github.com/hallagent/hallagent/sync/mqtt/mosquitto"
+	"github.com/hallagent/hallagent/sync/wire"
 )
 
 // vector is a made-up card of the shared test vectors.
@@ -124,5 +128,46 @@ func TestRead(t *testing.T) {
 	}
 	if _, errs, code := command(t, "read", "--within", "700ms", "--line", "serial:///dev/hallagent-none"); code != 1 || !contains(errs, "no such file", "hint: ") {
 		t.Errorf("read without a reader gives %d\n%s", code, errs)
+	}
+}
+
+// TestFoundRate finds the rate of a slow reader, shows it is usable, and knows
+// the rate after a restart.
+func TestFoundRate(t *testing.T) {
+	w := newWorld(t, "mqtt://127.0.0.1:1")
+	pty := w.pty("tty05")
+	reader := sim.NewReader(sim.ReaderOptions{Baud: 9600})
+	owned(t, func(ctx context.Context) { reader.Serve(ctx, pty) })
+	w.configReader("05", "serial://"+pty.Name+"?baud=auto")
+	w.configure("")
+	var took [2]time.Duration
+	for n := range took {
+		start := time.Now()
+		w.start()
+		w.ready()
+		eventually(t, 10*time.Second, "the reader is online", func() error {
+			h, err := w.hallView()
+			if err == nil && h.Readers[0].State != wire.DeviceOnline {
+				err = errors.New(h.Readers[0].Err)
+			}
+			return err
+		})
+		took[n] = time.Since(start)
+		eventually(t, 5*time.Second, "the rate is remembered", func() error {
+			text, err := os.ReadFile(filepath.Join(w.data(), "rates.json"))
+			if err == nil && string(text) != `{"w-05":9600}` {
+				err = fmt.Errorf("%s", text)
+			}
+			return err
+		})
+		w.stop()
+	}
+	if took[0] < 2*time.Second || took[1] > took[0]-time.Second {
+		t.Errorf("online after %v, and after a restart %v", took[0], took[1])
+	}
+	reader.Lay(vectors(t)[0].card(t))
+	out, code := w.hallagent("read", "--line", "serial://"+pty.Name+"?baud=auto")
+	if code != 0 || !contains(out, "测**") {
+		t.Errorf("read at a rate to be found gives %d\n%s", code, out)
 	}
 }
