@@ -32,8 +32,6 @@ func (e *unansweredError) Error() string {
 	return e.request + ": no answer"
 }
 
-func (e *unansweredError) garbled() bool { return e.rubbish > 0 && !e.echoed }
-
 // passing says of an error that the line can still be used.
 func passing(err error) bool {
 	var status *StatusError
@@ -47,6 +45,12 @@ func passing(err error) bool {
 func unanswered(err error) bool {
 	var e *unansweredError
 	return errors.As(err, &e)
+}
+
+// garbled says of an unanswered request that something did come.
+func garbled(err error) bool {
+	var e *unansweredError
+	return errors.As(err, &e) && e.rubbish > 0 && !e.echoed
 }
 
 func unlessPassing(err error) error {
@@ -93,8 +97,7 @@ func (s *session) settle() error {
 
 // silent is the error of a line on which nothing is answered.
 func silent(err error) error {
-	var e *unansweredError
-	if errors.As(err, &e) && e.garbled() {
+	if garbled(err) {
 		return fmt.Errorf("%w: %w", err, device.ErrGarbled)
 	}
 	return fmt.Errorf("%w: %w", err, device.ErrSilent)

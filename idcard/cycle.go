@@ -189,13 +189,14 @@ func (s *session) nobody() {
 	}
 }
 
-// stumble deals with a card that was found and not read. A card on the move is
-// tried again at once, and only told of when that does not help.
+// stumble deals with a card that was found and not read. A card on the move, or
+// an answer that was lost, is tried again at once and only told of when that does
+// not help.
 func (s *session) stumble(err error) (again bool, _ error) {
 	if !passing(err) {
 		return false, err
 	}
-	if s.moved == nil && hasStatus(err, samRefused, readFailed, unselected) {
+	if s.moved == nil && (hasStatus(err, samRefused, readFailed, unselected) || unanswered(err)) {
 		s.moved = err
 		return true, nil
 	}

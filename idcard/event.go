@@ -63,7 +63,6 @@ const (
 func troubleOf(err error) Trouble {
 	var status *StatusError
 	var payload *PayloadError
-	var unanswered *unansweredError
 	m := meaning{"error", "读卡出错，请将身份证重新放好", "Reading failed; lay the card down again"}
 	switch {
 	case errors.Is(err, errLift):
@@ -72,9 +71,9 @@ func troubleOf(err error) Trouble {
 		m = status.meaning()
 	case errors.As(err, &payload):
 		m = meaning{codeBadPayload, "身份证数据不完整，请将身份证重新放好", "The card's data is incomplete; lay the card down again"}
-	case errors.As(err, &unanswered) && unanswered.rubbish > 0:
+	case garbled(err):
 		m = meaning{codeGarbledAnswer, "读卡器的应答有误，请将身份证重新放好", "The reader's answer was garbled; lay the card down again"}
-	case errors.As(err, &unanswered):
+	case unanswered(err):
 		m = meaning{codeNoAnswer, "读卡器没有应答，请将身份证重新放好", "The reader did not answer; lay the card down again"}
 	}
 	return Trouble{Code: m.code, ZH: m.zh, EN: m.en, Detail: err.Error()}

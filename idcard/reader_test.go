@@ -42,10 +42,10 @@ var (
 	settled  = say(askSAMID, answer(0x90, goodID...)) // after a request without an answer
 )
 
-// disturbed is an answer with one wrong bit near its end.
+// disturbed is an answer with one wrong bit.
 func disturbed(f []byte) []byte {
 	f = bytes.Clone(f)
-	f[len(f)-20] ^= 4
+	f[len(f)-1] ^= 4
 	return f
 }
 
@@ -209,7 +209,9 @@ func TestTroubles(t *testing.T) {
 		"module ill on find":          {[]step{say(find, answer(0x66)), say(find, answer(0x66)), none}, "trouble:sam_not_authorised"},
 		"other kind of card":          {[]step{found, selected, say(readCard, foreign), there, there, doubt, doubt, none}, "card removed"},
 		"success without a card":      {[]step{found, selected, say(readCard, answer(0x90)), settled, none}, "trouble:bad_payload"},
-		"read unanswered":             {[]step{found, selected, hush(readCard), settled, selected, failed, found, selected, good}, "trouble:no_answer card removed"},
+		"read unanswered":             {[]step{found, selected, hush(readCard), settled, selected, failed, found, selected, good}, "card removed"},
+		"select unanswered":           {[]step{found, hush(choose), settled, found, selected, good}, "card removed"},
+		"never answered":              {[]step{found, hush(choose), settled, found, hush(choose), settled, none}, "trouble:no_answer"},
 		"read garbled":                {[]step{found, selected, say(readCard, resident[:1000]), settled, say(choose, answer(0x81)), failed, none}, "trouble:garbled_answer"},
 		"read garbled once":           {[]step{found, selected, say(readCard, disturbed(resident)), settled, selected, good}, "card removed"},
 		"read garbled, select denied": {[]step{found, selected, say(readCard, disturbed(resident)), settled, say(choose, answer(0x81)), good}, "card removed"},

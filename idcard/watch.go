@@ -32,6 +32,8 @@ func (s *session) watch() (again bool, err error) {
 			s.removed()
 		}
 		return true, nil
+	case garbled(err):
+		return true, nil
 	case unanswered(err):
 		if s.mute++; s.mute == muteLimit { // though it answered something else in between
 			s.watchOtherwise(err)

@@ -31,6 +31,7 @@ func TestWatchByFind(t *testing.T) {
 		"shown, lost for a moment":          {[][]step{laid(one), mute, laid(one), {found, none}, laid(one), {found}}, "card removed"},
 		"shown, then lifted":                {[][]step{laid(one), mute, laid(one), {found, none, none, none}}, "card removed"},
 		"shown, then swapped":               {[][]step{laid(one), mute, laid(one), {found, none}, laid(two), {none}}, "card removed card removed"},
+		"noise is not silence":              {[][]step{laid(one), {say(presence, disturbed(there.answer)), settled, say(presence, disturbed(there.answer)), settled, say(presence, there.answer[:5]), settled, there, there}}, "card removed"},
 		"no command for it":                 {[][]step{laid(one), {say(presence, answer(0x21)), none, none}, laid(two), {none}}, "card removed card removed"},
 		"no answer after the first":         {[][]step{laid(one), {there}, mute, {none}, laid(two), {none}}, "card removed card removed"},
 		"lifted in the midst of the second": {[][]step{laid(one), mute, {none, found, selected, say(readCard, answer(0x41)), none, none}}, "card removed trouble:read_failed"},
