@@ -59,6 +59,7 @@ func TestMask(t *testing.T) {
 			swap(answer(0x90, kept...), 10, zeros(4)...)},
 		"status that is none": {swap(v.Response, 7, v.Text[0], v.Text[1], 0x90),
 			swap(answer(0x90, kept...), 7, zeros(3)...)},
+		"text like a length":       {swap(v.Response, 14, 4, 0), answer(0x90, kept...)},
 		"kind letter":              {swap(v.Response, 14+letterOffset, 'J', 0), swap(answer(0x90, kept...), 14+letterOffset, 'J', 0)},
 		"kind letter that is none": {swap(v.Response, 14+letterOffset, 0x4B, 0x6D), swap(answer(0x90, kept...), 14+letterOffset, '*', 0)},
 		"two new addresses":        {answer(0x90, v.Text[:140]...), answer(0x90, stars(70)...)},

@@ -32,7 +32,7 @@ func findHolders(root string, found []Port) {
 		}
 	}
 	proc := filepath.Join(root, "proc")
-	locks := read(proc, "locks")
+	locks, _ := os.ReadFile(filepath.Join(proc, "locks")) // absent: nobody is known to have one
 	entries, err := os.ReadDir(proc)
 	_, noFirst := os.Lstat(filepath.Join(proc, "1"))
 	unseen := err != nil || noFirst != nil // without the first process only one's own are listed
@@ -46,7 +46,7 @@ func findHolders(root string, found []Port) {
 		unseen = unseen || errors.Is(err, fs.ErrPermission)
 		for _, device := range held {
 			if p := byDevice[device]; p != nil {
-				p.Holders = append(p.Holders, Holder{pid, read(process, "comm"), locked(locks, pid, inode[p])})
+				p.Holders = append(p.Holders, Holder{pid, read(process, "comm"), locked(string(locks), pid, inode[p])})
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Ports lists the serial ports without opening one: opening moves the modem
@@ -99,8 +100,14 @@ func target(dir, name string) string {
 	return filepath.Base(to)
 }
 
-// read gives the one line of a file of the kernel, "" if there is none.
+// read gives the one line of a file of the kernel, "" if there is none. Names in
+// it are chosen by devices and programs, so what would move a cursor is taken out.
 func read(dir, name string) string {
 	p, _ := os.ReadFile(filepath.Join(dir, name))
-	return strings.TrimSpace(string(p))
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.TrimSpace(string(p)))
 }

@@ -43,7 +43,7 @@ func TestPorts(t *testing.T) {
 		"sys/devices/usb1/1-1/product":                   "UART\n",
 		"sys/devices/usb1/1-1/1-1:1.0/ttyUSB0/driver":    "->../../../../../bus/usb-serial/drivers/ftdi_sio",
 		"sys/devices/usb1/1-2/idVendor":                  "1a86\n",
-		"sys/devices/usb1/1-2/product":                   "USB Serial\n",
+		"sys/devices/usb1/1-2/product":                   "USB\x1b[2JSerial\n",
 		"sys/devices/usb1/1-2/1-2:1.0/ttyCH343USB0/x":    "",
 		"sys/devices/platform/serial8250/x":              "",
 		"sys/class/tty/ttyUSB0/device":                   "->../../../devices/usb1/1-1/1-1:1.0/ttyUSB0",
@@ -70,7 +70,7 @@ func TestPorts(t *testing.T) {
 	want := []Port{
 		{Name: "/dev/serial/by-id/usb-FTDI_UART_A1-if00-port0", Path: "/dev/ttyUSB0", Product: "UART",
 			VendorID: "0403", ProductID: "6001", Serial: "A1", Manufacturer: "FTDI", Driver: "ftdi_sio"},
-		{Name: "/dev/serial/by-path/pci-0000:00:14.0-usb-0:2:10", Path: "/dev/ttyCH343USB0", Product: "USB Serial", VendorID: "1a86"},
+		{Name: "/dev/serial/by-path/pci-0000:00:14.0-usb-0:2:10", Path: "/dev/ttyCH343USB0", Product: "USB?[2JSerial", VendorID: "1a86"},
 		{Name: "/dev/ttyS0", Path: "/dev/ttyS0"},
 	}
 	if len(found) != len(want) {
