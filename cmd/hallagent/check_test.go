@@ -146,21 +146,29 @@ func TestPairRefuses(t *testing.T) {
 	}
 }
 
-// simulator is a `hallagent sim` that obeys what is written to it.
+// simulator is a command of the program that runs beside the test, such as a
+// `hallagent sim` that obeys what is written to it.
 type simulator struct {
-	t     *testing.T
-	in    io.Writer
-	lines chan string
-	done  chan error
+	t       *testing.T
+	process *os.Process
+	in      io.Writer
+	lines   chan string
+	errs    strings.Builder // to be read when it has ended
+	done    chan error
 }
 
 func startSim(t *testing.T, args ...string) *simulator {
+	t.Helper()
+	return startCommand(t, append([]string{"sim"}, args...)...)
+}
+
+func startCommand(t *testing.T, args ...string) *simulator {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, append([]string{"sim"}, args...)...)
+	cmd := exec.Command(path, args...)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -169,11 +177,12 @@ func startSim(t *testing.T, args ...string) *simulator {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stderr = os.Stderr
+	s := &simulator{t: t, in: in, lines: make(chan string, 100), done: make(chan error, 1)}
+	cmd.Stderr = &s.errs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s := &simulator{t: t, in: in, lines: make(chan string, 100), done: make(chan error, 1)}
+	s.process = cmd.Process
 	ended := make(chan struct{})
 	go func() { // ends with the process, which the clean-up kills and waits for
 		defer close(ended)
@@ -185,6 +194,9 @@ func startSim(t *testing.T, args ...string) *simulator {
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		<-ended
+		if t.Failed() {
+			t.Logf("%q said:\n%s", args, s.errs.String())
+		}
 	})
 	return s
 }
@@ -215,13 +227,20 @@ func (s *simulator) obey(command string) {
 func (s *simulator) quit() {
 	s.t.Helper()
 	s.obey("quit")
+	if err := s.wait(); err != nil {
+		s.t.Errorf("the simulator ends with %v", err)
+	}
+}
+
+// wait waits for the end by itself.
+func (s *simulator) wait() error {
+	s.t.Helper()
 	select {
 	case err := <-s.done:
-		if err != nil {
-			s.t.Errorf("the simulator ends with %v", err)
-		}
-	case <-time.After(5 * time.Second):
-		s.t.Error("the simulator does not quit")
+		return err
+	case <-time.After(10 * time.Second):
+		s.t.Fatal("the simulator does not end")
+		return nil
 	}
 }
 

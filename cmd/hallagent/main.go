@@ -36,6 +36,9 @@ type commands struct {
 	Check   checkCommand   `cmd:"" help:"Check the configuration and say all that is wrong with it."`
 	Pair    pairCommand    `cmd:"" help:"Make a one-time code that pairs a workstation with a window."`
 	Read    readCommand    `cmd:"" help:"Read one card at the command line."`
+	Devices devicesCommand `cmd:"" help:"List the serial ports, without opening one."`
+	Record  recordCommand  `cmd:"" help:"Write down what passes over a line, without what is personal."`
+	Play    playCommand    `cmd:"" help:"Play a recording as the device."`
 	Sim     simCommand     `cmd:"" help:"Simulate devices on a pseudo terminal or on TCP."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
-	"github.com/hallagent/hallagent/cmd/hallagent/internal/agent"
-	"github.com/hallagent/hallagent/device"
 	"github.com/hallagent/hallagent/idcard"
 )
 
@@ -27,29 +24,23 @@ func (readCommand) Help() string {
 }
 
 func (r readCommand) Run(ctx context.Context, s streams) error {
-	address, err := device.ParseAddress(r.Line)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, r.Within)
 	defer cancel()
 	var card *idcard.Event
-	reader, err := idcard.NewReader(idcard.Config{ID: "reader", Kind: r.Kind, Window: "-", Poll: 200 * time.Millisecond, Baud: address.Baud, Auto: address.AutoBaud()},
-		func(_ context.Context, e idcard.Event) {
-			switch e.Type {
-			case idcard.CardRead:
-				if card == nil {
-					card = &e
-				}
-				cancel()
-			case idcard.CardTroubled:
-				fmt.Fprintf(s.err, "%s\n%s\n", e.Trouble.ZH, e.Trouble.EN)
+	link, err := lineReader{url: r.Line, kind: r.Kind, deliver: func(e idcard.Event) {
+		switch e.Type {
+		case idcard.CardRead:
+			if card == nil {
+				card = &e
 			}
-		}, slog.New(slog.DiscardHandler))
+			cancel()
+		case idcard.CardTroubled:
+			fmt.Fprintf(s.err, "%s\n%s\n", e.Trouble.ZH, e.Trouble.EN)
+		}
+	}}.link(s)
 	if err != nil {
 		return err
 	}
-	link := device.NewLink("line", agent.Dial(address), reader.Use, slog.New(slog.NewTextHandler(s.err, nil)))
 	fmt.Fprintln(s.err, "请放置身份证 / lay the card on the reader")
 	if err := link.Run(ctx); card == nil {
 		if errors.Is(err, context.DeadlineExceeded) {

@@ -6,10 +6,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Ports lists the serial ports without opening one: opening moves the modem
-// lines of whatever is connected, and hangs on some ports.
+// lines of whatever is connected, and hangs on some ports. Who holds one and
+// whether it may be opened is read from /proc and from its permissions.
 //
 // Name is the link by id. An adapter without a serial number of its own shares
 // its id with every other of its make, so its name is that of the socket it is
@@ -34,21 +36,24 @@ func ports(root string) ([]Port, error) {
 		if read(sys, "type") == "0" {
 			continue // a place for a chip that is not there
 		}
-		p := Port{Path: "/dev/" + e.Name()}
+		p := Port{Path: "/dev/" + e.Name(), Driver: target(hardware, "driver")}
 		if _, err := os.Lstat(filepath.Join(root, p.Path)); err != nil {
 			continue // the kernel's, but not this container's
 		}
 		unique := true
 		if usb := usbDevice(hardware); usb != "" {
-			p.Product = strings.TrimSpace(read(usb, "manufacturer") + " " + read(usb, "product"))
-			unique = read(usb, "serial") != ""
+			p.VendorID, p.ProductID, p.Serial = read(usb, "idVendor"), read(usb, "idProduct"), read(usb, "serial")
+			p.Manufacturer, p.Product = read(usb, "manufacturer"), read(usb, "product")
+			unique = p.Serial != ""
 		}
+		p.Denied = denied(filepath.Join(root, p.Path))
 		id, path := byID[e.Name()], byPath[e.Name()]
 		p.Links = slices.Sorted(slices.Values(append(slices.Clone(id), path...)))
 		p.Name = stableName(p.Path, id, path, unique)
 		found = append(found, p)
 	}
 	slices.SortFunc(found, func(a, b Port) int { return strings.Compare(a.Name, b.Name) })
+	findHolders(root, found)
 	return found, nil
 }
 
@@ -85,8 +90,24 @@ func usbDevice(hardware string) string {
 	return ""
 }
 
-// read gives the one line of a file of the kernel, "" if there is none.
+// target is the last name of what a link of the kernel points at, "" if there is
+// none.
+func target(dir, name string) string {
+	to, err := os.Readlink(filepath.Join(dir, name))
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(to)
+}
+
+// read gives the one line of a file of the kernel, "" if there is none. Names in
+// it are chosen by devices and programs, so what would move a cursor is taken out.
 func read(dir, name string) string {
 	p, _ := os.ReadFile(filepath.Join(dir, name))
-	return strings.TrimSpace(string(p))
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, strings.TrimSpace(string(p)))
 }

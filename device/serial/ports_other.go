@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !windows
 
 package serial
 
@@ -16,7 +16,7 @@ func Ports() ([]Port, error) {
 	}
 	var found []Port
 	for _, name := range names {
-		found = append(found, Port{Name: name, Path: name})
+		found = append(found, Port{Name: name, Path: name, Unseen: true})
 	}
 	return found, nil
 }

@@ -12,13 +12,28 @@ import (
 type Player struct {
 	Bursts []Burst
 	Pace   bool // answer as slowly as the device did, else at once
+
+	// Tolerant plays to whoever asks in another order or number than was
+	// recorded: how often a reader is asked for a card before one comes is chance.
+	// A request that the transcript goes on with is answered as recorded. Any
+	// other that stands before gets the answer it had at its last place there
+	// again, without going on, three times in a row at most if it also stands
+	// further on. One that stands further on is answered from there; what lies
+	// between is left out. What stands nowhere gets no answer.
+	Tolerant bool
+	// Mismatch, if set, is told with the line of the transcript what Tolerant
+	// left out or did not answer.
+	Mismatch func(error)
 }
 
 // Play waits for what the transcript says was sent to the device, and answers
 // as the device did. It returns nil after the last burst. What is sent
-// otherwise is an error that names the line of the transcript. Who ends ctx
-// closes rw as well, which ends a wait for bytes.
+// otherwise is an error that names the line of the transcript, unless Tolerant.
+// Who ends ctx closes rw as well, which ends a wait for bytes.
 func (p Player) Play(ctx context.Context, rw io.ReadWriter) error {
+	if p.Tolerant {
+		return p.playTolerant(ctx, rw)
+	}
 	last := time.Duration(0)
 	for _, b := range p.Bursts {
 		var err error

@@ -9,11 +9,12 @@
 // start, then the bytes in hexadecimal with or without spaces. Empty lines and
 // lines that begin with # say nothing.
 //
-// A Recorder writes such a file while a line is in use. A Player takes the
-// device's place: what a bug report holds becomes a test.
+// A Recorder writes such a file while a line is in use, by way of a Writer. A
+// Player takes the device's place: what a bug report holds becomes a test.
 //
-// Limits: a recording holds all that was on the line, personal data included;
-// what leaves the hall must come from a made-up card. A burst that was cut by
+// Limits: without a Filter a recording holds all that was on the line, personal
+// data included, and what leaves the hall must come from a made-up card; what
+// is sent is never filtered. A burst that was cut by
 // the system shows as one burst again if its parts came within 10 ms.
 package transcript
 
