@@ -38,6 +38,8 @@ type commands struct {
 	Read    readCommand    `cmd:"" help:"Read one card at the command line."`
 	Sim     simCommand     `cmd:"" help:"Simulate devices on a pseudo terminal or on TCP."`
 	Version versionCommand `cmd:"" help:"Print the version."`
+
+	Photo photoCommand `cmd:"" name:"photo-decoder" hidden:""`
 }
 
 // streams are what a command reads and prints to.
