@@ -362,8 +362,8 @@ func (c *Config) checkPhoto(d *decoder) {
 			d.fail(path, "write the whole path, such as /opt/vendor/wlt2bmp, and each argument as an item of its own", "%q is no absolute path", word)
 		}
 	}
-	if p.Limit < 100*time.Millisecond || p.Limit > time.Minute {
-		d.fail("photo.limit", "100ms to 1m; 5s suits most decoders", "%v is no useful limit", p.Limit)
+	if p.Limit < 100*time.Millisecond || p.Limit > 10*time.Second {
+		d.fail("photo.limit", "100ms to 10s; 5s suits most decoders", "%v is no useful limit", p.Limit)
 	}
 }
 
