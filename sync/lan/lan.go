@@ -226,6 +226,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/windows/{window}/photo", s.getPhoto)
 	mux.HandleFunc("POST /v1/windows/{window}/reads", s.postRead)
 	mux.Handle("GET /{$}", page("hall.html"))
+	mux.Handle("GET /window/{window}", page("window.html"))
 	mux.Handle("GET /page/", http.StripPrefix("/page/", assets()))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "not_found", "nothing here")

@@ -1,0 +1,58 @@
+// A stream of Server-Sent Events with a token in its header, which EventSource
+// cannot send.
+
+const silence = 40_000; // ms without a byte; the heartbeat comes every 15 s
+const longestPause = 15_000; // ms before the next try
+
+// follow keeps a stream open until it is stopped. on.event(name, data) gets each
+// event, on.open() and on.lost() the state of the connection. on.refused(status,
+// code) says whether to try again later. It gives the function that stops it.
+export function follow(url, token, on) {
+  const stopped = new AbortController();
+  run(url, token, on, stopped.signal);
+  return () => stopped.abort();
+}
+
+async function run(url, token, on, stopped) {
+  let pause = 1000;
+  while (!stopped.aborted) {
+    try {
+      const quiet = new AbortController();
+      const answer = await fetch(url, {
+        headers: { Authorization: "Bearer " + token }, cache: "no-store", signal: AbortSignal.any([stopped, quiet.signal]),
+      });
+      if (answer.ok) {
+        pause = 1000;
+        on.open();
+        await read(answer.body, on.event, quiet);
+      } else {
+        const problem = await answer.json().catch(() => ({}));
+        if (!stopped.aborted && !on.refused(answer.status, problem.code)) return;
+      }
+    } catch {
+      // The connection broke, or was never there: the next try tells.
+    }
+    if (stopped.aborted) return;
+    on.lost();
+    await new Promise((done) => setTimeout(done, pause * (0.5 + Math.random() / 2)));
+    pause = Math.min(2 * pause, longestPause);
+  }
+}
+
+// read hands on events until the stream ends.
+async function read(body, event, quiet) {
+  const bytes = body.getReader();
+  const utf8 = new TextDecoder();
+  let text = "";
+  for (;;) {
+    const timer = setTimeout(() => quiet.abort(), silence);
+    const { value, done } = await bytes.read().finally(() => clearTimeout(timer));
+    if (done) return;
+    const parts = (text + utf8.decode(value, { stream: true })).split("\n\n");
+    text = parts.pop();
+    for (const part of parts) {
+      const field = (name) => part.split("\n").filter((l) => l.startsWith(name + ": ")).map((l) => l.slice(name.length + 2)).join("\n");
+      if (field("event")) event(field("event"), JSON.parse(field("data")));
+    }
+  }
+}
