@@ -131,8 +131,10 @@ func TestWindowPage(t *testing.T) {
 	if ask[bool](b, visible("detail")) {
 		t.Error("the technician's detail is not folded away")
 	}
+	b.until(time.Second, words("prompt")+` === "证件没有读出"`)
 	b.look("window-trouble")
 	reader.Lift()
+	b.until(5*time.Second, words("prompt")+` === "请放上证件"`)
 
 	// Asked for, the next card comes the same way.
 	b.do(css("again"))
@@ -187,6 +189,14 @@ func TestWindowPage(t *testing.T) {
 	reader.Lift()
 	b.until(5*time.Second, "!"+visible("card")+` && document.getElementById("photo").width === 0`)
 
+	// Without a card, reading again ends when its time is over, and not later.
+	b.do(css("again"))
+	asked := time.Now()
+	b.until(20*time.Second, onPage("没有读到证件"))
+	if took := time.Since(asked); took > 8*time.Second {
+		t.Errorf("after %v", took)
+	}
+
 	// A pairing that is revoked, a wrong code, and the code of another window.
 	if err := os.WriteFile(filepath.Join(w.data(), "pairings.json"), []byte("[]"), 0o600); err != nil {
 		t.Fatal(err)
@@ -197,6 +207,6 @@ func TestWindowPage(t *testing.T) {
 	b.until(5*time.Second, onPage("配对码错误"))
 	b.do(chromedp.SendKeys(chromedp.CSS("#code"), w.code("06")+"\r"))
 	b.until(5*time.Second, onPage("这个配对码属于另一个窗口")+" && "+visible("elsewhere"))
-	b.do(css("elsewhere"))
+	b.do(chromedp.Navigate(ask[string](b, `document.getElementById("elsewhere").href`)))
 	b.until(5*time.Second, words("title")+` === "窗口 06" && `+words("prompt")+` === "请放上证件"`)
 }

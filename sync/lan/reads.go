@@ -128,7 +128,9 @@ func (s *Server) postRead(w http.ResponseWriter, r *http.Request) {
 		if trouble != nil {
 			text += fmt.Sprintf("; last trouble: %s (%s)", trouble.EN, trouble.Code)
 		}
-		refuse(w, http.StatusRequestTimeout, "no_card", text)
+		// Not 408: browsers take that for a request that did not arrive on a
+		// connection they used before, and send it once more unasked.
+		refuse(w, http.StatusGatewayTimeout, "no_card", text)
 	}
 }
 

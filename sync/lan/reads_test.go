@@ -305,7 +305,7 @@ func TestReads(t *testing.T) {
 
 		// A card that somebody got is read again only on request.
 		r.there = &e
-		if w := <-r.post(mine, `{"purpose":"p","notice":"n","within":"5s"}`); w.Code != 408 || codeOf(t, w) != "no_card" {
+		if w := <-r.post(mine, `{"purpose":"p","notice":"n","within":"5s"}`); w.Code != 504 || codeOf(t, w) != "no_card" {
 			t.Errorf("a card that was given gives %d %s", w.Code, w.Body)
 		}
 		e, _ = lay("05", "测试甲")
@@ -329,7 +329,7 @@ func TestReads(t *testing.T) {
 		a = r.post(mine, `{"purpose":"p","notice":"n","within":"1m30s"}`)
 		r.ShowCard(idcard.Event{Type: idcard.CardTroubled, Window: "05", Trouble: &idcard.Trouble{Code: "read_failed", EN: "Reading failed"}})
 		w := <-a
-		if w.Code != 408 || !strings.Contains(w.Body.String(), "1m30s") || !strings.Contains(w.Body.String(), "Reading failed (read_failed)") {
+		if w.Code != 504 || !strings.Contains(w.Body.String(), "1m30s") || !strings.Contains(w.Body.String(), "Reading failed (read_failed)") {
 			t.Errorf("nothing gives %d %s", w.Code, w.Body)
 		}
 		if took := time.Since(began); took != 90*time.Second {

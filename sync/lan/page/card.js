@@ -26,6 +26,7 @@ function mask(text, keep) {
 }
 
 function valueOf(card, field) {
+  if (field === "sex") return t().desk.sex[card.sex_code] || card.sex;
   if (field !== "validity") return card[field];
   const until = card.long_term ? t().desk.longTerm : card.valid_to;
   return [card.valid_from, until].map((d) => d || t().desk.blank).join(" – ");
@@ -45,7 +46,7 @@ function row(label, value, field, shown) {
     text.ariaLabel = text.textContent.replace(/\*+$/, "") + t().desk.masked;
   } else {
     text.textContent = value;
-    if (field !== "validity") text.lang = field.startsWith("english") ? "en" : "zh-CN";
+    if (field !== "validity" && field !== "sex") text.lang = field.startsWith("english") ? "en" : "zh-CN";
   }
   return [dt, dd];
 }

@@ -36,13 +36,14 @@ export const texts = {
       reader: (s) => `读卡器：${s}`, elsewhere: (w) => `打开窗口 ${w} 的页面`,
       prompt: {
         unpaired: "尚未配对", opening: "正在连接网关…", lost: "与网关的连接已断开，正在重新连接", claimed: "本窗口正由另一个页面或程序使用。请先关闭它，再试一次。",
-        nowhere: "网关没有为本窗口配置读卡器", store: "网关暂时读不出配对记录，请联系技术人员", ready: "请放上证件", away: "读卡器不可用", reading: "正在重新读卡，请平放证件",
+        nowhere: "网关没有为本窗口配置读卡器", store: "网关暂时读不出配对记录，请联系技术人员", ready: "请放上证件", unread: "证件没有读出", away: "读卡器不可用", reading: "正在重新读卡，请平放证件",
         read: "已读取。取走证件后，信息即从屏幕上清除。",
       },
       notice: {
         revoked: "本工作站的配对已失效，请重新配对。", code: "配对码错误、已使用或已过期，请索取新的配对码。", too_many: "错误次数过多，请等十分钟再试。", workstation: "请填写工作站名称，最多 64 个字符。",
         elsewhere: "这个配对码属于另一个窗口。", unreachable: "连不上网关，请稍后再试。", claimed: "读卡器正由另一个请求使用，请稍后再试。", no_card: "没有读到证件，请取下后重新放上。", trouble: "网关没有完成此操作，请稍后再试。",
       },
+      sex: { 1: "男", 2: "女" },
       type: { resident_id_card: "居民身份证", foreigner_permanent_residence_2017: "外国人永久居留身份证（2017版）", foreigner_permanent_residence_2023: "外国人永久居留身份证（2023版）", hmt_residence_permit: "港澳台居民居住证" },
       field: {
         name: "姓名", english_name: "英文姓名", sex: "性别", nation: "民族", nationality: "国籍", birth: "出生日期", address: "住址", new_address: "新住址", id_number: "证件号码", issuer: "签发机关",
@@ -96,13 +97,14 @@ export const texts = {
       reader: (s) => `Reader: ${s}`, elsewhere: (w) => `Open the page of window ${w}`,
       prompt: {
         unpaired: "Not paired yet", opening: "Connecting to the gateway…", lost: "The connection to the gateway is lost; trying again", claimed: "Another page or program uses this window. Close it, then try again.",
-        nowhere: "The gateway has no reader for this window", store: "The gateway cannot read its pairings for now; call support", ready: "Put the card on", away: "The reader is not available", reading: "Reading again; leave the card flat",
+        nowhere: "The gateway has no reader for this window", store: "The gateway cannot read its pairings for now; call support", ready: "Put the card on", unread: "The card was not read", away: "The reader is not available", reading: "Reading again; leave the card flat",
         read: "Read. The screen is cleared when the card is taken away.",
       },
       notice: {
         revoked: "The pairing of this workstation no longer stands; pair it again.", code: "The code is wrong, used or too old; ask for a new one.", too_many: "Too many wrong codes; wait ten minutes.", workstation: "Name the workstation, in at most 64 characters.",
         elsewhere: "This code belongs to another window.", unreachable: "The gateway cannot be reached; try again in a moment.", claimed: "Another request uses the reader; try again in a moment.", no_card: "No card was read; take it off and put it on again.", trouble: "The gateway did not do this; try again in a moment.",
       },
+      sex: { 1: "male", 2: "female" },
       type: { resident_id_card: "Resident identity card", foreigner_permanent_residence_2017: "Foreigner's permanent residence card (2017)", foreigner_permanent_residence_2023: "Foreigner's permanent residence card (2023)", hmt_residence_permit: "Residence permit for Hong Kong, Macao and Taiwan residents" },
       field: {
         name: "Name", english_name: "English name", sex: "Sex", nation: "Ethnic group", nationality: "Nationality", birth: "Date of birth", address: "Address", new_address: "New address", id_number: "Number", issuer: "Issued by",

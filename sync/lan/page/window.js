@@ -47,7 +47,7 @@ function showReader(d) {
   $("state").className = "state" + (state === "online" ? "" : " bad");
   const why = reader?.code ? t().code[reader.code] || reader.code : "";
   $("state").textContent = state ? d.reader(t().states[state] || state) + (why ? " · " + why : "") : "";
-  const step = link !== "open" ? link : reading ? "reading" : card ? "read" : state === "online" ? "ready" : "away";
+  const step = link !== "open" ? link : reading ? "reading" : card ? "read" : state !== "online" ? "away" : trouble ? "unread" : "ready";
   $("prompt").textContent = d.prompt[step];
   $("retry").hidden = link !== "claimed";
   $("again").hidden = link !== "open" || state !== "online";
@@ -70,7 +70,7 @@ function showCard(d) {
   $("fields").replaceChildren(...rowsOf(card, shown));
   $("show").textContent = shown ? d.mask : d.show;
   $("show").setAttribute("aria-pressed", shown);
-  $("photo-button").hidden = !card.photo || picture === "shown";
+  $("photo-button").hidden = !card.photo || picture === "shown" || picture === "undecoded";
   $("photo-button").disabled = picture === "asking";
   $("photo").hidden = picture !== "shown";
   $("photo").setAttribute("aria-label", d.photoOf);
@@ -102,7 +102,10 @@ const events = {
   addresses(e) {
     if (card) card.new_addresses = e.new_addresses;
   },
-  removed: forget,
+  removed() {
+    forget();
+    trouble = null;
+  },
 };
 
 function open() {
