@@ -2,17 +2,21 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
 
 	"github.com/hallagent/hallagent/device/sim"
+	"github.com/hallagent/hallagent/idcard/photo"
 )
 
 // code makes a pairing code at the command line.
@@ -112,6 +116,8 @@ func TestWindowPage(t *testing.T) {
 	b.look("window-shown")
 	b.do(css("language"))
 
+	everyKind(t, b)
+
 	// It goes with the card, and the next one is masked again.
 	reader.Lift()
 	b.until(5*time.Second, "!"+visible("card")+" && "+words("prompt")+` === "请放上证件"`)
@@ -173,7 +179,7 @@ func TestWindowPage(t *testing.T) {
 	b.until(5*time.Second, onPage("与网关的连接已断开")+" && !"+visible("card"))
 	b.look("window-lost")
 	reader.Lift()
-	w.extra = fmt.Sprintf("photo: {decoder: [%q, good]}", photoDecoder(t))
+	w.extra = fmt.Sprintf("photo: {decoder: [%q, good, \"-\", \"--config\"]}", photoDecoder(t))
 	w.configure("")
 	w.start()
 	w.ready()
@@ -207,6 +213,52 @@ func TestWindowPage(t *testing.T) {
 	b.until(5*time.Second, onPage("配对码错误"))
 	b.do(chromedp.SendKeys(chromedp.CSS("#code"), w.code("06")+"\r"))
 	b.until(5*time.Second, onPage("这个配对码属于另一个窗口")+" && "+visible("elsewhere"))
-	b.do(chromedp.Navigate(ask[string](b, `document.getElementById("elsewhere").href`)))
+	b.do(chromedp.Navigate(ask[string](b, `document.getElementById("elsewhere-link").href`)))
 	b.until(5*time.Second, words("title")+` === "窗口 06" && `+words("prompt")+` === "请放上证件"`)
+}
+
+// everyKind draws every card of the vectors with the page's own code, masked and
+// not, and wants a sentence for everything that can be said of one.
+func everyKind(t *testing.T, b *browser) {
+	t.Helper()
+	file, err := os.ReadFile(filepath.Join("..", "..", "idcard", "testdata", "idcard-vectors.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcomes := photo.New(photo.Options{Command: []string{"/none"}}).Status().Outcomes
+	delete(outcomes, "good")
+	codes, err := json.Marshal(slices.Sorted(maps.Keys(outcomes)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, wrong := range ask[[]string](b, fmt.Sprintf(`(async () => {
+  const { rowsOf, sentenceOf } = await import("/page/card.js");
+  const { texts } = await import("/page/texts.js");
+  const wrong = [], d = texts["zh-CN"].desk;
+  const secret = ["name", "english_name", "nation", "birth", "address", "id_number", "issuer", "travel_permit_number", "previous_id_number"];
+  const codes = new Set(["sex_code", "nation_code", "long_term", "type_flag", "card_type", "id_number_valid", "previous_number_link"]);
+  for (const { id, expected: card } of %s.cards) {
+    if (!card) continue;
+    if (!d.type[card.card_type]) wrong.push(id + ": no name for " + card.card_type);
+    const text = (shown) => rowsOf({ card, new_addresses: ["虚构省新址"] }, shown).map((e) => e.textContent).join("\n");
+    const open = text(true), masked = text(false);
+    if (open.includes("undefined") || masked.includes("undefined")) wrong.push(id + ": undefined");
+    for (const [field, value] of Object.entries(card)) {
+      if (codes.has(field) || !value) continue;
+      if (!open.includes(value)) wrong.push(id + ": no " + field);
+      if (secret.includes(field) && [...value].length > 1 && masked.includes(value)) wrong.push(id + ": " + field + " is not masked");
+    }
+    if (masked.includes("虚构省新址") || !open.includes("虚构省新址")) wrong.push(id + ": the new address");
+  }
+  for (const code of %s) if (!d.photo[code]) wrong.push("no sentence for " + code);
+  for (const code of ["bad_character", "bad_date", "unknown_code", "bad_number", "birth_mismatch", "sex_mismatch", "number_mismatch", "blank"]) {
+    for (const field of ["name", "sex_code", "nation_code", "birth", "valid_to", "id_number"]) {
+      const s = sentenceOf({ code, field });
+      if (s.includes("_") || s.includes("undefined")) wrong.push("no sentence for " + code + " of " + field + ": " + s);
+    }
+  }
+  return wrong;
+})()`, file, codes)) {
+		t.Errorf("page: %s", wrong)
+	}
 }

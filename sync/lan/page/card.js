@@ -42,8 +42,8 @@ function row(label, value, field, shown) {
     text.className = "quiet";
   } else if (field in seen && !shown) {
     text.textContent = mask(value, seen[field]);
-    text.role = "img"; // a screen reader says the label, not the stars
-    text.ariaLabel = text.textContent.replace(/\*+$/, "") + t().desk.masked;
+    text.setAttribute("role", "img"); // a screen reader says the label, not the stars
+    text.setAttribute("aria-label", text.textContent.replace(/\*+$/, "") + t().desk.masked);
   } else {
     text.textContent = value;
     if (field !== "validity" && field !== "sex") text.lang = field.startsWith("english") ? "en" : "zh-CN";

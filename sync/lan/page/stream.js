@@ -8,31 +8,32 @@ const longestPause = 15_000; // ms before the next try
 // event, on.open() and on.lost() the state of the connection. on.refused(status,
 // code) says whether to try again later. It gives the function that stops it.
 export function follow(url, token, on) {
-  const stopped = new AbortController();
-  run(url, token, on, stopped.signal);
-  return () => stopped.abort();
+  const run = { stopped: false, attempt: new AbortController() };
+  keep(run, url, token, on);
+  return () => {
+    run.stopped = true;
+    run.attempt.abort();
+  };
 }
 
-async function run(url, token, on, stopped) {
+async function keep(run, url, token, on) {
   let pause = 1000;
-  while (!stopped.aborted) {
+  while (!run.stopped) {
     try {
-      const quiet = new AbortController();
-      const answer = await fetch(url, {
-        headers: { Authorization: "Bearer " + token }, cache: "no-store", signal: AbortSignal.any([stopped, quiet.signal]),
-      });
+      run.attempt = new AbortController();
+      const answer = await fetch(url, { headers: { Authorization: "Bearer " + token }, cache: "no-store", signal: run.attempt.signal });
       if (answer.ok) {
         pause = 1000;
         on.open();
-        await read(answer.body, on.event, quiet);
+        await read(answer.body, on.event, run.attempt);
       } else {
         const problem = await answer.json().catch(() => ({}));
-        if (!stopped.aborted && !on.refused(answer.status, problem.code)) return;
+        if (!run.stopped && !on.refused(answer.status, problem.code)) return;
       }
     } catch {
       // The connection broke, or was never there: the next try tells.
     }
-    if (stopped.aborted) return;
+    if (run.stopped) return;
     on.lost();
     await new Promise((done) => setTimeout(done, pause * (0.5 + Math.random() / 2)));
     pause = Math.min(2 * pause, longestPause);
@@ -40,12 +41,12 @@ async function run(url, token, on, stopped) {
 }
 
 // read hands on events until the stream ends.
-async function read(body, event, quiet) {
+async function read(body, event, attempt) {
   const bytes = body.getReader();
   const utf8 = new TextDecoder();
   let text = "";
   for (;;) {
-    const timer = setTimeout(() => quiet.abort(), silence);
+    const timer = setTimeout(() => attempt.abort(), silence);
     const { value, done } = await bytes.read().finally(() => clearTimeout(timer));
     if (done) return;
     const parts = (text + utf8.decode(value, { stream: true })).split("\n\n");

@@ -33,8 +33,8 @@ function show() {
   $("notice").textContent = notice ? d.notice[notice] : "";
   $("pairing").hidden = link !== "unpaired";
   $("elsewhere").hidden = !elsewhere;
-  $("elsewhere").textContent = elsewhere ? d.elsewhere(elsewhere) : "";
-  $("elsewhere").href = "/window/" + encodeURIComponent(elsewhere);
+  $("elsewhere-link").textContent = elsewhere ? d.elsewhere(elsewhere) : "";
+  $("elsewhere-link").href = "/window/" + encodeURIComponent(elsewhere);
   $("desk").hidden = link === "unpaired";
   showReader(d);
   $("card").hidden = !card;
@@ -52,6 +52,7 @@ function showReader(d) {
   $("retry").hidden = link !== "claimed";
   $("again").hidden = link !== "open" || state !== "online";
   $("again").disabled = reading;
+  $("actions").hidden = $("retry").hidden && $("again").hidden;
   $("trouble").hidden = !trouble || link !== "open";
   if (trouble) {
     $("sentence").textContent = document.documentElement.lang === "en" ? trouble.en : trouble.zh;
