@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -141,6 +142,36 @@ func TestSurroundings(t *testing.T) {
 func TestForked(t *testing.T) {
 	if _, err := decoder(t, 0, "fork").PNG(t.Context(), block(0)); err != nil {
 		t.Error(err)
+	}
+	nobodyLeft(t)
+}
+
+// TestKilled kills the agent while a decoder runs: it goes, too.
+func TestKilled(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent := exec.Command(self, asAgent, must(program()), "hang")
+	if err := agent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer agent.Wait()
+	defer agent.Process.Kill()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		names, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		if slices.ContainsFunc(names, func(name string) bool {
+			text, err := os.ReadFile(name)
+			return err == nil && strings.HasPrefix(string(text), built+"/decoder\x00hang")
+		}) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no decoder runs")
+		}
+	}
+	if err := agent.Process.Kill(); err != nil {
+		t.Fatal(err)
 	}
 	nobodyLeft(t)
 }

@@ -18,6 +18,8 @@
 // agent's user may read; it still has no way to write or send it but the picture.
 // No file can be opened for writing, /dev/null included: a script that silences a
 // program has no need to, as stderr goes nowhere.
+// Children that a decoder leaves are ended with it, but outlive an agent that is
+// killed; the service manager ends those.
 // On other systems and processors the decoder runs with the limits of time and
 // output only; Status says so. What the decoder prints on stderr is dropped,
 // since it could hold something of the person.

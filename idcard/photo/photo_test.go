@@ -16,6 +16,9 @@ import (
 	"time"
 )
 
+// asAgent makes the test a process that does nothing but decode a photo.
+const asAgent = "as-agent"
+
 // TestMain lets the test become the decoder, as the program does.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 4 && os.Args[1] == SubCommand {
@@ -23,6 +26,11 @@ func TestMain(m *testing.M) {
 		if err == nil {
 			err = Confine(seconds, os.Args[4:])
 		}
+		os.Stderr.WriteString(err.Error())
+		os.Exit(1)
+	}
+	if len(os.Args) > 2 && os.Args[1] == asAgent {
+		_, err := New(Options{Command: os.Args[2:], Limit: time.Minute}).PNG(context.Background(), block(0))
 		os.Stderr.WriteString(err.Error())
 		os.Exit(1)
 	}
