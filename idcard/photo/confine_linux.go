@@ -50,7 +50,7 @@ func confine(seconds int, argv []string) error {
 		return fmt.Errorf("give up privileges: %w", err)
 	}
 	for _, l := range limits(seconds) {
-		if err := unix.Setrlimit(l.resource, &unix.Rlimit{Cur: l.most, Max: l.most}); err != nil {
+		if err := l.set(); err != nil {
 			return fmt.Errorf("limit resource %d: %w", l.resource, err)
 		}
 	}
@@ -101,16 +101,27 @@ type resourceLimit struct {
 	most     uint64
 }
 
-// limits by resource. Processes are counted over the whole user, threads
-// included, and so have room for the agent's own. A runtime such as Go's reserves
-// more address space than it ever uses.
+// set lowers a limit, for good; one that is lower already stays.
+func (l resourceLimit) set() error {
+	var now unix.Rlimit
+	if err := unix.Getrlimit(l.resource, &now); err != nil {
+		return err
+	}
+	most := min(l.most, now.Max)
+	return unix.Setrlimit(l.resource, &unix.Rlimit{Cur: most, Max: most})
+}
+
+// limits by resource. Processes are counted over the whole user, threads and all
+// other programs included: less would keep a decoder from starting on a desktop,
+// and the service manager has a limit that counts ours alone. A runtime such as
+// Go's reserves more address space than it ever uses.
 func limits(seconds int) []resourceLimit {
 	return []resourceLimit{
 		{unix.RLIMIT_CPU, uint64(seconds)},
 		{unix.RLIMIT_CORE, 0},  // a dump would be the photo on disk
 		{unix.RLIMIT_FSIZE, 0}, // pipes have no size
 		{unix.RLIMIT_NOFILE, 32},
-		{unix.RLIMIT_NPROC, 256},
+		{unix.RLIMIT_NPROC, 4096},
 		{unix.RLIMIT_MEMLOCK, 0},
 		{unix.RLIMIT_DATA, 512 << 20},
 		{unix.RLIMIT_AS, 2 << 30},

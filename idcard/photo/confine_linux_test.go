@@ -199,7 +199,9 @@ func TestOtherProcessor(t *testing.T) {
 	if auditArch != unix.AUDIT_ARCH_X86_64 {
 		t.Skip("only amd64 has two sets of system calls here")
 	}
-	if _, err := exec.LookPath("gcc"); err != nil {
+	if _, err := exec.LookPath("gcc"); err != nil && os.Getenv("CI") == "true" {
+		t.Fatal("gcc is not installed")
+	} else if err != nil {
 		t.Skip("gcc is not installed")
 	}
 	dir := t.TempDir()
@@ -213,7 +215,8 @@ func TestOtherProcessor(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	_, err := New(Options{Command: []string{path}}).PNG(t.Context(), block(0))
-	if codeOf(err) != "photo_decoder_failed" || !strings.Contains(err.Error(), "bad system call") {
+	if codeOf(err) != "photo_decoder_failed" || !strings.Contains(err.Error(), "bad system call") &&
+		!strings.Contains(err.Error(), "segmentation fault") { // a kernel that has no such calls at all
 		t.Errorf("gives %v", err)
 	}
 }
