@@ -21,16 +21,15 @@ const (
 // Event is something that happened at a reader. Like Card it prints and logs
 // nothing of the person.
 type Event struct {
-	Type     EventType `json:"type"`
-	Reader   string    `json:"reader"`
-	Window   string    `json:"window"`
-	At       time.Time `json:"at"`
-	Card     *Card     `json:"card,omitempty"`
-	Photo    []byte    `json:"-"` // 1024 bytes in the card's own coding
-	Warnings []Warning `json:"warnings,omitempty"`
-	Trouble  *Trouble  `json:"trouble,omitempty"`
-
-	Addresses []string `json:"new_addresses,omitempty"` // added to the chip later, the first first
+	Type      EventType `json:"type"`
+	Reader    string    `json:"reader"`
+	Window    string    `json:"window"`
+	At        time.Time `json:"at"`
+	Card      *Card     `json:"card,omitempty"`
+	Photo     []byte    `json:"-"` // 1024 bytes in the card's own coding
+	Warnings  []Warning `json:"warnings,omitempty"`
+	Addresses []string  `json:"new_addresses,omitempty"` // that the chip holds besides the printed one
+	Trouble   *Trouble  `json:"trouble,omitempty"`
 }
 
 // Format prints type and reader, whatever the verb.

@@ -53,10 +53,10 @@ var shapes = map[int]shape{
 	0x050A:                       {6, textSize}, // 30 10 with no fingerprint, one, two
 	0x070A:                       {6, textSize},
 	0x090A:                       {6, textSize},
-	minLength + newAddressSize:   {0, newAddressSize}, // 30 03
-	minLength + 2*newAddressSize: {0, 2 * newAddressSize},
-	minLength + 3*newAddressSize: {0, 3 * newAddressSize},
-	minLength + 4*newAddressSize: {0, 4 * newAddressSize},
+	minLength + addressSize:   {0, addressSize}, // 30 03
+	minLength + 2*addressSize: {0, 2 * addressSize},
+	minLength + 3*addressSize: {0, 3 * addressSize},
+	minLength + 4*addressSize: {0, 4 * addressSize},
 }
 
 // Received takes bytes that came from the reader and returns what can be given

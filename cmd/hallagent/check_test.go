@@ -64,7 +64,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckConnect has three things there and three that are not.
+// TestCheckConnect has some things there and some that are not.
 func TestCheckConnect(t *testing.T) {
 	w := newWorld(t, "mqtt://"+freeAddress(t))
 	w.addReader("01", sim.ReaderOptions{})
@@ -72,14 +72,15 @@ func TestCheckConnect(t *testing.T) {
 	w.configReader("02", "serial://"+filepath.Join(w.dir, "none")+"?baud=115200")
 	w.lines = append(w.lines, fmt.Sprintf("{id: l-D2, url: %q}", "tcp://"+freeAddress(t)))
 	w.configCounter("D2")
+	w.extra = "photo: {decoder: [/opt/vendor/wlt2bmp-none]}"
 	w.configure("")
 	begin := time.Now()
 	out, code := w.hallagent("check", "--connect")
-	if code != 1 || !contains(out, `line "w-01": good`, `line "l-D1": good`, `line "w-02": `, "no such port", `line "l-D2": `, "refused", "broker mqtt://") {
+	if code != 1 || !contains(out, `line "w-01": good`, `line "l-D1": good`, `line "w-02": `, "no such port", `line "l-D2": `, "refused", "photo decoder: ", "wlt2bmp-none", "broker mqtt://") {
 		t.Errorf("check --connect exits with %d\n%s", code, out)
 	}
-	if hints := strings.Count(out, "hint: "); hints != 3 {
-		t.Errorf("%d hints for three that are not there\n%s", hints, out)
+	if hints := strings.Count(out, "hint: "); hints != 4 {
+		t.Errorf("%d hints for four that are not there\n%s", hints, out)
 	}
 	t.Logf("check --connect took %v", time.Since(begin).Round(time.Millisecond))
 	out, code = w.hallagent("check", "--connect", "--json")
@@ -89,10 +90,10 @@ func TestCheckConnect(t *testing.T) {
 			Good            bool
 		}
 	}
-	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 1 || len(report.Connects) != 5 {
+	if err := json.Unmarshal([]byte(out), &report); err != nil || code != 1 || len(report.Connects) != 6 {
 		t.Fatalf("check --connect --json exits with %d, %v\n%s", code, err, out)
 	}
-	for i, good := range []bool{true, true, false, false, false} {
+	for i, good := range []bool{true, true, false, false, false, false} {
 		c := report.Connects[i]
 		if c.Good != good || good == (c.Err != "") || good == (c.Hint != "") {
 			t.Errorf("%+v, want good %v", c, good)

@@ -30,6 +30,7 @@ var layout = map[string]rule{
 	"device/transcript": {},
 	"device/sim":        {ours: []string{"device", "device/transcript", "idcard", "counter"}, third: []string{"golang.org/x/sys"}},
 	"idcard":            {ours: []string{"device"}, third: []string{"golang.org/x/text"}},
+	"idcard/photo":      {third: []string{"golang.org/x/sys", "golang.org/x/image", "github.com/landlock-lsm/go-landlock"}},
 	"counter":           {ours: []string{"device"}},
 	"counter/occupancy": {ours: []string{"counter"}},
 

@@ -41,6 +41,8 @@ type commands struct {
 	Play    playCommand    `cmd:"" help:"Play a recording as the device."`
 	Sim     simCommand     `cmd:"" help:"Simulate devices on a pseudo terminal or on TCP."`
 	Version versionCommand `cmd:"" help:"Print the version."`
+
+	Photo photoCommand `cmd:"" name:"photo-decoder" hidden:""`
 }
 
 // streams are what a command reads and prints to.

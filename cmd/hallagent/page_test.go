@@ -219,15 +219,15 @@ const flaws = `(() => {
     const contrast = (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05);
     if (contrast < 4.5) found.push("contrast " + contrast.toFixed(2) + ": " + text);
     if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== "inline") found.push("cut off: " + text);
-    const han = /\p{Script=Han}/u.test(text), ours = e.id !== "name" && e.id !== "language";
+    const han = /\p{Script=Han}/u.test(text), ours = e.id !== "name" && e.closest("[lang]") === document.documentElement;
     if (document.documentElement.lang === "en" && han && ours) found.push("not English: " + text);
-    if (document.documentElement.lang !== "en" && /[a-z]+ [a-z]+ [a-z]+/i.test(text)) found.push("not Chinese: " + text);
+    if (document.documentElement.lang !== "en" && ours && /[a-z]+ [a-z]+ [a-z]+/i.test(text)) found.push("not Chinese: " + text);
   }
   for (const e of document.querySelectorAll(".scroll")) {
     if (e.scrollWidth > e.clientWidth + 1) found.push("to be scrolled sideways: " + e.innerText.slice(0, 40));
   }
   for (const e of document.querySelectorAll(".state")) {
-    if (document.documentElement.lang !== "en" && !/\p{Script=Han}/u.test(e.textContent)) found.push("not Chinese: " + e.textContent);
+    if (e.checkVisibility() && document.documentElement.lang !== "en" && !/\p{Script=Han}/u.test(e.textContent)) found.push("not Chinese: " + e.textContent);
   }
   for (const e of document.querySelectorAll(".state + small")) {
     if (document.documentElement.lang !== "en" && !/\p{Script=Han}/u.test(e.textContent)) found.push("not Chinese: " + e.textContent);

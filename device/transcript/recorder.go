@@ -1,6 +1,7 @@
 package transcript
 
 import (
+	"errors"
 	"io"
 	"time"
 )
@@ -40,6 +41,15 @@ func (r *Recorder) Write(p []byte) (int, error) {
 	// Noted before it is sent: the answer may be read before Write returns.
 	r.to.note(Sent, p)
 	return r.Conn.Write(p)
+}
+
+// SetRate changes the rate of a line that has one.
+func (r *Recorder) SetRate(baud int) error {
+	line, ok := r.Conn.(interface{ SetRate(baud int) error })
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return line.SetRate(baud)
 }
 
 // Close closes the line and ends what it said.

@@ -9,9 +9,15 @@
 // not read is dropped rather than waited for. Connections, and streams that need
 // no token, are limited in number.
 //
-// Limits: until the agent speaks TLS it listens on loopback only. A card goes to
-// the stream that claimed its window and is not kept: who comes later gets
-// nothing. Callers behind a proxy are one address and share what one may have.
+// A card goes to the stream or the request that claimed its window. In memory it
+// is held for that workstation until it is lifted, the next one comes, the stream
+// ends, the pairing is revoked, or ten minutes are over; nobody else gets it, and
+// who comes later gets nothing.
+//
+// Limits: until the agent speaks TLS it listens on loopback only. Callers behind
+// a proxy are one address and share what one may have. The pictures of a held
+// card are wiped when it goes; its texts, and what is on its way to a client, are
+// left to the garbage collector.
 package lan
 
 import (
@@ -26,6 +32,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hallagent/hallagent/idcard"
 	"github.com/hallagent/hallagent/sync/wire"
 )
 
@@ -39,10 +46,16 @@ type Options struct {
 	Occupancy func() wire.Occupancy         // for /v1/occupancy
 	NotReady  func() []string               // why /readyz says no; empty when ready
 	Window    func(w string) (Reader, bool) // the reader of a window
+	Reread    func(window string) bool      // reads the card that lies there once more; false: none does; nil: never
+	Photo     Decode                        // nil: photos stay as they are on the card
 	Metrics   http.Handler
 	Pairings  *Pairings
 	Log       *slog.Logger
 }
+
+// Decode makes a PNG of the 1024 bytes of a card's photo, or says what kept it
+// from doing so.
+type Decode func(ctx context.Context, block []byte) (png []byte, trouble *idcard.Trouble)
 
 // Server is the LAN side of an agent.
 type Server struct {
@@ -87,6 +100,7 @@ func (s *Server) Handler() http.Handler { return s.handler }
 // process is tried again for as long as it takes, since the other one may go.
 func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
+	wg.Go(func() { s.tidy(ctx) })
 	for i := range s.listeners {
 		wg.Go(func() { s.serve(ctx, i) })
 	}
@@ -208,7 +222,11 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/occupancy/stream", s.limitStreams(s.streamOccupancy))
 	mux.HandleFunc("POST /v1/pair", s.pair)
 	mux.HandleFunc("GET /v1/windows/{window}/stream", s.streamWindow)
+	mux.HandleFunc("GET /v1/windows/{window}/card", s.getCard)
+	mux.HandleFunc("GET /v1/windows/{window}/photo", s.getPhoto)
+	mux.HandleFunc("POST /v1/windows/{window}/reads", s.postRead)
 	mux.Handle("GET /{$}", page("hall.html"))
+	mux.Handle("GET /window/{window}", page("window.html"))
 	mux.Handle("GET /page/", http.StripPrefix("/page/", assets()))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, "not_found", "nothing here")

@@ -347,7 +347,8 @@ func until(t *testing.T, what string, ok func() bool) {
 // TestPageIsWhole makes sure the page needs nothing from outside.
 func TestPageIsWhole(t *testing.T) {
 	s := newServer(t)
-	for _, path := range []string{"/", "/page/hall.css", "/page/hall.js", "/page/texts.js", "/page/icon.svg"} {
+	for _, path := range []string{"/", "/page/hall.css", "/page/hall.js", "/page/texts.js", "/page/icon.svg",
+		"/window/05", "/page/window.css", "/page/window.js", "/page/language.js", "/page/card.js", "/page/stream.js"} {
 		w := call(s, "GET", path, "")
 		body, err := io.ReadAll(w.Body)
 		if err != nil || w.Code != 200 || len(body) == 0 {

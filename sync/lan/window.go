@@ -18,6 +18,15 @@ type CardEvent struct {
 	Photo    bool             `json:"photo"` // a photo was read with it
 }
 
+// AddressesEvent gives the addresses that the chip of the card holds besides the
+// printed one, to whom got the card.
+type AddressesEvent struct {
+	Reader    string    `json:"reader"`
+	Window    string    `json:"window"`
+	At        time.Time `json:"at"`
+	Addresses []string  `json:"new_addresses"`
+}
+
 // RemovedEvent says that the card was lifted.
 type RemovedEvent struct {
 	Reader string    `json:"reader"`
@@ -32,91 +41,175 @@ type ReaderEvent struct {
 	Trouble *idcard.Trouble `json:"trouble,omitempty"`
 }
 
-// windows hold the open streams by window, and who claimed which.
+// windows are the places where cards are read, by name.
 type windows struct {
-	mu      sync.Mutex
-	streams map[string]map[*client]string // window -> stream -> token id
-	claims  map[string]*client            // window -> claiming stream
+	mu  sync.Mutex
+	all map[string]*window
 
 	claimed   uint64 // cards that went to a claimant
 	unclaimed uint64 // cards that nobody had claimed, dropped
 }
 
-func newWindows() *windows {
-	return &windows{streams: map[string]map[*client]string{}, claims: map[string]*client{}}
+// window is who looks at one window and what lies there. At most one stream and
+// one request claim it, both of the same pairing.
+type window struct {
+	streams  map[*client]string // pairing by stream
+	claimant *client            // stream that gets the cards
+	reading  *reading           // request that gets the next card
+	lying    bool               // a card lies there that nobody got
+	held     *held              // the card there, for who got it
+}
+
+func newWindows() *windows { return &windows{all: map[string]*window{}} }
+
+// at gives a window; its methods are called with mu held.
+func (ws *windows) at(name string) *window {
+	w := ws.all[name]
+	if w == nil {
+		w = &window{streams: map[*client]string{}}
+		ws.all[name] = w
+	}
+	return w
+}
+
+// owner is the pairing that gets the next card, "" when nobody claims it.
+func (w *window) owner() string {
+	if w.claimant != nil {
+		return w.streams[w.claimant]
+	}
+	if w.reading != nil {
+		return w.reading.token
+	}
+	return ""
 }
 
 // join adds a stream; with claim it also takes the window, if it is free.
-func (ws *windows) join(window, token string, claim bool) (*client, bool) {
+func (ws *windows) join(name, token string, claim bool) (*client, bool) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	if claim && ws.claims[window] != nil {
+	w := ws.at(name)
+	if claim && (w.claimant != nil || w.reading != nil && w.reading.token != token) {
 		return nil, false
 	}
 	c := newClient()
-	if ws.streams[window] == nil {
-		ws.streams[window] = map[*client]string{}
-	}
-	ws.streams[window][c] = token
+	w.streams[c] = token
 	if claim {
-		ws.claims[window] = c
+		w.claimant = c
 	}
 	return c, true
 }
 
-func (ws *windows) leave(window string, c *client) {
+// leave removes a stream. The card that a claimant got is gone with it: nobody
+// may find it on a screen that somebody else sits down at.
+func (ws *windows) leave(name string, c *client) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	delete(ws.streams[window], c)
-	if ws.claims[window] == c {
-		delete(ws.claims, window)
+	w := ws.at(name)
+	if w.claimant == c {
+		w.claimant = nil
+		if w.held != nil && w.held.token == w.streams[c] {
+			w.release()
+		}
 	}
+	delete(w.streams, c)
 }
 
-// toClaimant sends an event to the stream that claimed the window and to the
-// other streams of the same token, and says whether the claimant itself took it:
-// the others only look on. Where the pairing no longer stands nobody gets
-// anything, and the streams are closed.
-func (ws *windows) toClaimant(window string, e []byte, stands func(token string) bool) bool {
+// give hands a card to who claimed the window: the claiming stream, the waiting
+// request, and the other streams of their pairing, which only look on. Where the
+// pairing no longer stands nobody gets anything and its streams are closed. A
+// card that was taken is held for its pairing; the photo belongs to the window
+// from here on.
+func (ws *windows) give(card CardEvent, photo []byte, stands func(token string) bool) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	claimant := ws.claims[window]
-	if claimant == nil {
-		return false
-	}
-	token, taken := ws.streams[window][claimant], false
-	if !stands(token) {
-		for c, t := range ws.streams[window] {
-			if t == token {
-				c.drop()
+	w := ws.at(card.Window)
+	w.release()
+	owner, taken := w.owner(), false
+	switch {
+	case owner == "":
+	case !stands(owner):
+		w.revoke(owner)
+	default:
+		e := event("card", card)
+		for c, t := range w.streams {
+			if t == owner {
+				taken = c.send(e) && c == w.claimant || taken
 			}
 		}
-		return false
-	}
-	for c, t := range ws.streams[window] {
-		if t == token {
-			taken = c.send(e) && c == claimant || taken
+		if w.reading != nil {
+			w.reading.got <- HeldCard{CardEvent: card, Addresses: []string{}}
+			w.reading, taken = nil, true
 		}
 	}
-	return taken
+	w.lying = !taken
+	if !taken {
+		ws.unclaimed++
+		clear(photo)
+		return
+	}
+	ws.claimed++
+	w.held = &held{token: owner, card: HeldCard{CardEvent: card, Addresses: []string{}}, photo: photo, until: time.Now().Add(holdFor)}
 }
 
-// toAll sends an event without anything personal to every stream of a window.
-func (ws *windows) toAll(window string, e []byte) {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	for c := range ws.streams[window] {
-		c.send(e)
+// revoke ends what a pairing has at the window.
+func (w *window) revoke(token string) {
+	for c, t := range w.streams {
+		if t == token {
+			c.drop()
+		}
+	}
+	if w.reading != nil && w.reading.token == token {
+		close(w.reading.got)
+		w.reading = nil
+	}
+	if w.held != nil && w.held.token == token {
+		w.release()
 	}
 }
 
-func (ws *windows) count(claimed bool) {
+// remove forgets the card that was lifted and tells every stream of the window.
+func (ws *windows) remove(e RemovedEvent) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	if claimed {
-		ws.claimed++
-	} else {
-		ws.unclaimed++
+	w := ws.at(e.Window)
+	w.lying = false
+	w.release()
+	w.sendAll(event("removed", e))
+}
+
+// add keeps the addresses of the chip with the card and sends them to the
+// streams of the pairing that got it.
+func (ws *windows) add(e AddressesEvent) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	w := ws.at(e.Window)
+	if w.held == nil {
+		return
+	}
+	w.held.card.Addresses = e.Addresses
+	text := event("addresses", e)
+	for c, t := range w.streams {
+		if t == w.held.token {
+			c.send(text)
+		}
+	}
+}
+
+// toAll sends how the reader is to every stream of the window. Trouble with a
+// card is also kept for the request that waits for one.
+func (ws *windows) toAll(e ReaderEvent) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	w := ws.at(e.Window)
+	if w.reading != nil && e.Trouble != nil {
+		w.reading.trouble = e.Trouble
+	}
+	w.sendAll(event("reader", e))
+}
+
+func (w *window) sendAll(e []byte) {
+	for c := range w.streams {
+		c.send(e)
 	}
 }
 
@@ -129,7 +222,8 @@ func (s *Server) Cards() (claimed, unclaimed uint64) {
 }
 
 // ShowCard hands what a reader found to its window. A card goes to the claimant
-// only; without one it is counted and forgotten.
+// only; without one it is counted and forgotten. The photo is cleared when nobody
+// may have it any more.
 func (s *Server) ShowCard(e idcard.Event) {
 	switch e.Type {
 	case idcard.CardRead:
@@ -137,48 +231,56 @@ func (s *Server) ShowCard(e idcard.Event) {
 		if warnings == nil {
 			warnings = []idcard.Warning{}
 		}
-		s.windows.count(s.windows.toClaimant(e.Window, event("card", CardEvent{
+		s.windows.give(CardEvent{
 			Reader: e.Reader, Window: e.Window, At: e.At, Card: e.Card,
 			Warnings: warnings, Photo: len(e.Photo) > 0,
-		}), func(id string) bool { return s.opt.Pairings.stands(id, e.Window) }))
+		}, e.Photo, func(id string) bool { return s.opt.Pairings.stands(id, e.Window) })
+	case idcard.CardAddresses:
+		s.windows.add(AddressesEvent{Reader: e.Reader, Window: e.Window, At: e.At, Addresses: e.Addresses})
 	case idcard.CardRemoved:
-		s.windows.toAll(e.Window, event("removed", RemovedEvent{Reader: e.Reader, Window: e.Window, At: e.At}))
+		s.windows.remove(RemovedEvent{Reader: e.Reader, Window: e.Window, At: e.At})
 	case idcard.CardTroubled:
 		if reader, ok := s.opt.Window(e.Window); ok {
-			s.windows.toAll(e.Window, event("reader", ReaderEvent{Reader: reader, Trouble: e.Trouble}))
+			s.windows.toAll(ReaderEvent{Reader: reader, Trouble: e.Trouble})
 		}
 	}
 }
 
 // ShowReader tells the streams of a window how its reader is.
-func (s *Server) ShowReader(r Reader) {
-	s.windows.toAll(r.Window, event("reader", ReaderEvent{Reader: r}))
-}
+func (s *Server) ShowReader(r Reader) { s.windows.toAll(ReaderEvent{Reader: r}) }
 
-func (s *Server) streamWindow(w http.ResponseWriter, r *http.Request) {
-	window := r.PathValue("window")
+// enter admits a request about a window to the workstations that were paired for
+// it, or refuses it and says false.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request) (window, token string, ok bool) {
+	window = r.PathValue("window")
 	p, ok := s.admit(w, r)
 	if !ok {
-		return
+		return "", "", false
 	}
 	if !p.covers(window) {
 		refuse(w, http.StatusForbidden, "scope", "this workstation is paired for another window")
-		return
+		return "", "", false
 	}
-	reader, ok := s.opt.Window(window)
-	if !ok {
+	if _, ok := s.opt.Window(window); !ok {
 		refuse(w, http.StatusNotFound, "window", "no reader is configured for this window")
+		return "", "", false
+	}
+	return window, p.ID, true
+}
+
+func (s *Server) streamWindow(w http.ResponseWriter, r *http.Request) {
+	window, token, ok := s.enter(w, r)
+	if !ok {
 		return
 	}
-	c, ok := s.windows.join(window, p.ID, r.URL.Query().Get("claim") == "1")
+	c, ok := s.windows.join(window, token, r.URL.Query().Get("claim") == "1")
 	if !ok {
-		refuse(w, http.StatusConflict, "claimed", "another stream has claimed this window")
+		refuse(w, http.StatusConflict, "claimed", "another stream or request has claimed this window")
 		return
 	}
 	defer s.windows.leave(window, c)
-	if now, ok := s.opt.Window(window); ok {
-		reader = now // it may have changed just before the stream was there to be told
+	if reader, ok := s.opt.Window(window); ok { // asked only now: a change before was told to nobody
+		c.send(event("reader", ReaderEvent{Reader: reader}))
 	}
-	c.send(event("reader", ReaderEvent{Reader: reader}))
 	c.serve(w, r)
 }

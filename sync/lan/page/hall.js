@@ -1,14 +1,11 @@
-import { texts } from "./texts.js";
+import { $, t, locale, speak } from "./language.js";
 
-const $ = (id) => document.getElementById(id);
 const life = 90_000; // a number that was not renewed for this long is out of date
 
-let language = localStorage.getItem("language") || (navigator.language.startsWith("zh") ? "zh-CN" : "en");
 let hall = null, occupancy = null, heard = 0, lost = false;
 let ahead = 0; // of the gateway's clock, in ms: a phone may be wrong by minutes
 
-const t = () => texts[language];
-const clockTime = (iso) => new Date(iso).toLocaleTimeString(language, { hour12: false });
+const clockTime = (iso) => new Date(iso).toLocaleTimeString(locale(), { hour12: false });
 
 function ago(iso) {
   if (!iso) return t().never;
@@ -105,20 +102,10 @@ function showHall() {
   ]);
 }
 
-function speak() {
-  document.documentElement.lang = language;
-  for (const e of document.querySelectorAll("[data-text]")) e.textContent = t()[e.dataset.text];
-  $("language").textContent = language === "en" ? "中文" : "English";
-  $("language").lang = language === "en" ? "zh-CN" : "en";
+function show() {
   showHall();
   showOccupancy();
 }
-
-$("language").addEventListener("click", () => {
-  language = language === "en" ? "zh-CN" : "en";
-  localStorage.setItem("language", language);
-  speak();
-});
 
 async function refresh() {
   try {
@@ -129,8 +116,7 @@ async function refresh() {
   } catch {
     lost = true;
   }
-  showHall();
-  showOccupancy();
+  show();
   setTimeout(refresh, 2000);
 }
 
@@ -148,6 +134,6 @@ function follow() {
   });
 }
 
-speak();
+speak(show);
 refresh();
 follow();

@@ -29,6 +29,37 @@ export const texts = {
       url: "地址写错：请检查配置", file: "密码或证书文件读不出", lost: "连接中断", no_address: "本机没有这个地址：请检查配置",
       bad_credentials: "消息服务器拒绝了用户名或密码", tls: "加密连接失败：请检查证书", subscribe_refused: "消息服务器拒绝了订阅", sam_not_authorised: "读卡器安全模块未授权：请联系技术人员", sam_self_test_failed: "读卡器安全模块自检失败：请联系技术人员",
     },
+    desk: {
+      title: (w) => `窗口 ${w}`, pairing: "配对本工作站", pairingHow: "请管理员在网关上运行 hallagent pair，并在十分钟内把得到的配对码输入这里。",
+      code: "配对码", workstation: "本工作站名称", pair: "配对", retry: "再试一次", again: "重新读卡", technician: "技术信息",
+      show: "显示全部信息", mask: "遮盖信息", masked: "（已遮盖）", blank: "（空）", longTerm: "长期", showPhoto: "显示照片", photoOf: "证件照片",
+      reader: (s) => `读卡器：${s}`, elsewhere: (w) => `打开窗口 ${w} 的页面`,
+      prompt: {
+        unpaired: "尚未配对", opening: "正在连接网关…", lost: "与网关的连接已断开，正在重新连接", claimed: "本窗口正由另一个页面或程序使用。请先关闭它，再试一次。",
+        nowhere: "网关没有为本窗口配置读卡器", store: "网关暂时读不出配对记录，请联系技术人员", ready: "请放上证件", unread: "证件没有读出", away: "读卡器不可用", reading: "正在重新读卡，请平放证件",
+        read: "已读取。取走证件后，信息即从屏幕上清除。",
+      },
+      notice: {
+        revoked: "本工作站的配对已失效，请重新配对。", code: "配对码错误、已使用或已过期，请索取新的配对码。", too_many: "错误次数过多，请等十分钟再试。", workstation: "请填写工作站名称，最多 64 个字符。",
+        elsewhere: "这个配对码属于另一个窗口。", unreachable: "连不上网关，请稍后再试。", claimed: "读卡器正由另一个请求使用，请稍后再试。", no_card: "没有读到证件，请取下后重新放上。", trouble: "网关没有完成此操作，请稍后再试。",
+      },
+      sex: { 1: "男", 2: "女" },
+      type: { resident_id_card: "居民身份证", foreigner_permanent_residence_2017: "外国人永久居留身份证（2017版）", foreigner_permanent_residence_2023: "外国人永久居留身份证（2023版）", hmt_residence_permit: "港澳台居民居住证" },
+      field: {
+        name: "姓名", english_name: "英文姓名", sex: "性别", nation: "民族", nationality: "国籍", birth: "出生日期", address: "住址", new_address: "新住址", id_number: "证件号码", issuer: "签发机关",
+        validity: "有效期限", region: "地区", travel_permit_number: "通行证号码", issue_count: "签发次数", authority_code: "受理机关代码", version: "版本", renewals: "换证次数", previous_id_number: "原证件号码",
+      },
+      warning: {
+        bad_character: (f) => `${f}中有无法识别的字符，请对照证件核对。`, bad_date: (f) => `${f}不是有效日期，请对照证件核对。`, unknown_code: (f) => `${f}的代码不在标准之内，请对照证件核对。`,
+        bad_number: (f) => `${f}的格式或校验码有误，请对照证件核对。`, birth_mismatch: () => "出生日期与证件号码不一致，请核对。", sex_mismatch: () => "性别与证件号码不一致，请核对。",
+        number_mismatch: () => "证件号码与证件种类不符，请核对。", blank: (f) => `${f}为空，请对照证件核对。`,
+      },
+      photo: {
+        undecoded: "照片未解码：本系统不附带解码器。读卡器厂商提供解码程序，由管理员安装和配置。", no_photo: "本证件没有读到照片。", no_card: "证件已取走。", unreachable: "连不上网关，请稍后再试。",
+        photo_bad_block: "证件照片数据不完整，请重新读卡。", photo_decoder_busy: "照片解码程序正忙，请稍后再试。", photo_decoder_timeout: "照片解码超时，请再试一次。",
+        photo_decoder_failed: "照片解码失败，请联系技术人员。", photo_bad_picture: "解码结果不是有效照片，请联系技术人员。", trouble: (code) => `照片无法显示（${code}）。`,
+      },
+    },
   },
   en: {
     occupancy: "People in the hall", doors: "Doors", door: "Door", in: "In", out: "Out", last: "Last reading", state: "State",
@@ -58,6 +89,37 @@ export const texts = {
       unavailable: "The broker does not serve now", client_id: "The broker refused the client id", protocol: "This is no MQTT broker: check host and port",
       url: "The address is wrong: check the configuration", file: "The password or certificate file cannot be read", lost: "The connection broke", no_address: "This machine does not have the address: check the configuration",
       bad_credentials: "The broker refused the user or password", tls: "Encryption did not work: check the certificate", subscribe_refused: "The broker refused a subscription", sam_not_authorised: "The reader's security module is not authorised: call support", sam_self_test_failed: "The reader's security module failed its self-test: call support",
+    },
+    desk: {
+      title: (w) => `Window ${w}`, pairing: "Pair this workstation", pairingHow: "Ask an administrator to run hallagent pair at the gateway, and type the code in here within ten minutes.",
+      code: "Pairing code", workstation: "Name of this workstation", pair: "Pair", retry: "Try again", again: "Read again", technician: "For the technician",
+      show: "Show everything", mask: "Mask", masked: "(masked)", blank: "(blank)", longTerm: "long term", showPhoto: "Show photo", photoOf: "Photo of the card",
+      reader: (s) => `Reader: ${s}`, elsewhere: (w) => `Open the page of window ${w}`,
+      prompt: {
+        unpaired: "Not paired yet", opening: "Connecting to the gateway…", lost: "The connection to the gateway is lost; trying again", claimed: "Another page or program uses this window. Close it, then try again.",
+        nowhere: "The gateway has no reader for this window", store: "The gateway cannot read its pairings for now; call support", ready: "Put the card on", unread: "The card was not read", away: "The reader is not available", reading: "Reading again; leave the card flat",
+        read: "Read. The screen is cleared when the card is taken away.",
+      },
+      notice: {
+        revoked: "The pairing of this workstation no longer stands; pair it again.", code: "The code is wrong, used or too old; ask for a new one.", too_many: "Too many wrong codes; wait ten minutes.", workstation: "Name the workstation, in at most 64 characters.",
+        elsewhere: "This code belongs to another window.", unreachable: "The gateway cannot be reached; try again in a moment.", claimed: "Another request uses the reader; try again in a moment.", no_card: "No card was read; take it off and put it on again.", trouble: "The gateway did not do this; try again in a moment.",
+      },
+      sex: { 1: "male", 2: "female" },
+      type: { resident_id_card: "Resident identity card", foreigner_permanent_residence_2017: "Foreigner's permanent residence card (2017)", foreigner_permanent_residence_2023: "Foreigner's permanent residence card (2023)", hmt_residence_permit: "Residence permit for Hong Kong, Macao and Taiwan residents" },
+      field: {
+        name: "Name", english_name: "English name", sex: "Sex", nation: "Ethnic group", nationality: "Nationality", birth: "Date of birth", address: "Address", new_address: "New address", id_number: "Number", issuer: "Issued by",
+        validity: "Valid", region: "Region", travel_permit_number: "Travel permit number", issue_count: "Times issued", authority_code: "Authority code", version: "Version", renewals: "Renewals", previous_id_number: "Previous number",
+      },
+      warning: {
+        bad_character: (f) => `${f}: a character cannot be read; compare it with the card.`, bad_date: (f) => `${f}: not a date of the calendar; compare it with the card.`, unknown_code: (f) => `${f}: the code is not in the standard; compare it with the card.`,
+        bad_number: (f) => `${f}: its form or check digit is wrong; compare it with the card.`, birth_mismatch: () => "The date of birth differs from the one in the number; check it.", sex_mismatch: () => "The sex differs from the one in the number; check it.",
+        number_mismatch: () => "The number belongs to another kind of card; check it.", blank: (f) => `${f}: blank on the chip; compare it with the card.`,
+      },
+      photo: {
+        undecoded: "Photo not decoded: no decoder is installed. The reader's vendor has one; an administrator installs and configures it.", no_photo: "No photo was read with this card.", no_card: "The card was taken away.", unreachable: "The gateway cannot be reached; try again in a moment.",
+        photo_bad_block: "The card's photo data is incomplete; read the card again.", photo_decoder_busy: "The photo decoder is busy; try again in a moment.", photo_decoder_timeout: "The photo decoder took too long; try again.",
+        photo_decoder_failed: "The photo decoder did not work; call support.", photo_bad_picture: "What the decoder gave is no picture; call support.", trouble: (code) => `The photo cannot be shown (${code}).`,
+      },
     },
   },
 };

@@ -64,6 +64,7 @@ type Agent struct {
 	mqtt     *mqtt.Client
 	lan      *lan.Server
 	pairings *lan.Pairings
+	photos   *photos
 	passes   *passes
 	kept     *kept
 	rates    rates
@@ -115,11 +116,12 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Agent, error) {
 		return nil, err
 	}
 	a.buildBroker()
+	a.photos = newPhotos(cfg.Photo, log)
 	a.pairings = lan.NewPairings(filepath.Join(cfg.Data, "pairings.json"), replace)
 	a.lan = lan.New(lan.Options{
 		Listen: cfg.LAN.Listen, Hosts: cfg.LAN.Hosts, Origins: cfg.LAN.Origins,
 		Hall: a.view, Occupancy: a.occupancy, NotReady: a.notReady, Window: a.window,
-		Metrics: a.metrics(), Pairings: a.pairings, Log: log,
+		Photo: a.photos.decode(), Metrics: a.metrics(), Pairings: a.pairings, Log: log,
 	})
 	return a, nil
 }
@@ -301,6 +303,7 @@ func (a *Agent) metrics() http.Handler {
 		Outbox:   a.visits.Status, Uplink: a.uplink.Status, MQTT: a.mqtt.Status,
 		Cards:   func() (uint64, uint64) { return a.lan.Cards() },
 		Refused: func() map[string]uint64 { return a.lan.Refused() },
+		Photos:  a.photos.outcomes,
 	})
 }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"os/exec"
 	"time"
 
 	"github.com/hallagent/hallagent/cmd/hallagent/internal/config"
@@ -19,14 +20,26 @@ type Tried struct {
 
 const tryLimit = 10 * time.Second // for one line, or for the broker
 
-// Try opens every line once and connects to the broker, under another client id
+// Try opens every line once, looks for the photo decoder and connects to the broker, under another client id
 // than the agent's. It asks no device anything.
 func Try(ctx context.Context, cfg config.Config) []Tried {
 	var all []Tried
 	for _, l := range cfg.Lines {
 		all = append(all, tryLine(ctx, l))
 	}
+	if len(cfg.Photo.Decoder) > 0 {
+		all = append(all, tryDecoder(cfg.Photo.Decoder[0]))
+	}
 	return append(all, tryBroker(ctx, cfg))
+}
+
+// tryDecoder looks for the program and does not run it: there is no photo.
+func tryDecoder(program string) Tried {
+	t := Tried{What: "photo decoder"}
+	if _, t.Err = exec.LookPath(program); t.Err != nil {
+		t.Hint = "correct photo.decoder, install the program, or let the agent's user execute it"
+	}
+	return t
 }
 
 func tryLine(ctx context.Context, l config.Line) Tried {

@@ -40,6 +40,7 @@ func (c *Config) check(d *decoder) {
 	c.checkOccupancy(d)
 	c.checkBroker(d)
 	c.checkLAN(d)
+	c.checkPhoto(d)
 	c.checkLater(d)
 }
 
@@ -345,6 +346,27 @@ func (c *Config) checkLAN(d *decoder) {
 		if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.Scheme+"://"+u.Host != origin || strings.Contains(origin, "*") {
 			d.fail(fmt.Sprintf("lan.origins[%d]", i), "scheme and host only, exactly as the browser sends it: https://forms.intranet.example", "%q is no origin", origin)
 		}
+	}
+}
+
+// checkPhoto looks at the command as it is written; whether the program is there
+// is found when it is used.
+func (c *Config) checkPhoto(d *decoder) {
+	p := c.Photo
+	if d.has("photo.decoder") && len(p.Decoder) == 0 {
+		d.fail("photo.decoder", `example: ["/opt/vendor/wlt2bmp", "-"]; leave it out to have no decoder`, "is empty")
+	}
+	for i, word := range p.Decoder {
+		path := fmt.Sprintf("photo.decoder[%d]", i)
+		switch {
+		case strings.ContainsRune(word, 0):
+			d.fail(path, "write it without", "has a NUL character")
+		case i == 0 && !filepath.IsAbs(word):
+			d.fail(path, "write the whole path, such as /opt/vendor/wlt2bmp, and each argument as an item of its own", "%q is no absolute path", word)
+		}
+	}
+	if p.Limit < 100*time.Millisecond || p.Limit > 10*time.Second {
+		d.fail("photo.limit", "100ms to 10s; 5s suits most decoders", "%v is no useful limit", p.Limit)
 	}
 }
 

@@ -36,6 +36,7 @@ type Config struct {
 	Audit     Audit     `yaml:"audit"`
 	Lookup    Lookup    `yaml:"lookup"`
 	LAN       LAN       `yaml:"lan"`
+	Photo     Photo     `yaml:"photo"`
 }
 
 // Hall is the hall itself.
@@ -146,6 +147,12 @@ type LAN struct {
 	Origins []string `yaml:"origins"`
 }
 
+// Photo is how the photo of a card becomes a picture.
+type Photo struct {
+	Decoder []string      `yaml:"decoder"` // program and arguments, without a shell; empty: photos stay as they are
+	Limit   time.Duration `yaml:"limit"`   // for one photo
+}
+
 // Default is the configuration before the file is read.
 func Default() Config {
 	return Config{
@@ -157,6 +164,7 @@ func Default() Config {
 		Audit:     Audit{Keep: 183 * 24 * time.Hour},
 		Lookup:    Lookup{Deadline: 10 * time.Second},
 		LAN:       LAN{Listen: []string{"127.0.0.1:8080"}},
+		Photo:     Photo{Limit: 5 * time.Second},
 	}
 }
 

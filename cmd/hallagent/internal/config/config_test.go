@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"flag"
 	"os"
 	"path/filepath"
@@ -56,6 +57,9 @@ func TestSample(t *testing.T) {
 	c, problems := Parse(deploy.Sample)
 	if len(problems) > 0 {
 		t.Fatalf("the sample has problems:\n%s", problems.Print("hallagent.yaml"))
+	}
+	if with, problems := Parse(bytes.Replace(deploy.Sample, []byte("# photo:"), []byte("photo:"), 1)); len(problems) > 0 || len(with.Photo.Decoder) != 2 || with.Photo.Limit != 5*time.Second {
+		t.Errorf("with its photo decoder it is %+v:\n%s", with.Photo, problems.Print("hallagent.yaml"))
 	}
 	if len(c.Readers) != 3 || len(c.Counters) != 2 || len(c.Doors) != 2 {
 		t.Errorf("%d readers, %d counters, %d doors", len(c.Readers), len(c.Counters), len(c.Doors))

@@ -36,6 +36,7 @@ type Sources struct {
 	MQTT      func() mqtt.Status
 	Cards     func() (claimed, unclaimed uint64)
 	Refused   func() map[string]uint64 // HTTP connections and streams, by reason
+	Photos    func() map[string]uint64 // photos decoded, by outcome; empty without a decoder
 }
 
 // Handler serves the metrics of the agent and of its process.
@@ -68,6 +69,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	e.count("hallagent_cards_total", cards, unclaimed, "result", "unclaimed")
 	for reason, n := range c.Refused() {
 		e.count("hallagent_http_refused_total", "HTTP connections and streams beyond the limits, by limit.", n, "reason", reason)
+	}
+	for result, n := range c.Photos() {
+		e.count("hallagent_photo_decodes_total", "Photos given to the decoder, by outcome.", n, "result", result)
 	}
 }
 

@@ -57,6 +57,7 @@ func hall() Sources {
 		MQTT:    func() mqtt.Status { return mqtt.Status{State: mqtt.Connected, Connects: 5} },
 		Cards:   func() (uint64, uint64) { return 41, 42 },
 		Refused: func() map[string]uint64 { return map[string]uint64{"connections": 51, "address": 52, "streams": 53} },
+		Photos:  func() map[string]uint64 { return map[string]uint64{"good": 61, "photo_decoder_timeout": 62} },
 	}
 }
 
