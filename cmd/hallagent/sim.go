@@ -3,234 +3,281 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/hallagent/hallagent/device/sim"
+	"github.com/hallagent/hallagent/device"
 )
 
 type simCommand struct {
-	Reader  simReader  `cmd:"" help:"A SAM reader on a pseudo terminal, with made-up cards."`
+	Reader  simReader  `cmd:"" help:"A SAM reader on a pseudo terminal or on TCP, with made-up cards."`
 	Counter simCounter `cmd:"" help:"A Modbus counter on TCP or on a pseudo terminal."`
 }
 
-type simReader struct {
-	PTY   string        `help:"Name of the terminal to make: a link that takes the place of /dev/serial/by-id/…" required:"" placeholder:"PATH" name:"pty"`
-	Baud  int           `help:"Pace of the bytes; 0 is as fast as it goes." default:"115200"`
-	Every time.Duration `help:"Lay the next card on in this rhythm by itself, and lift it half-way." placeholder:"10s"`
+// order is one that a line of the keyboard or of a script may give.
+type order struct {
+	name, args, help string
+	do               func(args []string) error
 }
 
-func (simReader) Help() string {
-	return "Commands on standard input: lay N (the Nth card), lift, unplug, plug, silent on|off, quit.\n\nExample:\n  hallagent sim reader --pty /tmp/reader --every 10s"
+// orders are what a simulator obeys.
+type orders []order
+
+// always are the orders that every simulator obeys itself.
+var always = orders{
+	{name: "wait", args: "TIME", help: "do nothing before the next line, as in wait 500ms"},
+	{name: "script", args: "FILE", help: "obey the lines of a file; # begins a remark"},
+	{name: "help", help: "list these commands"},
+	{name: "quit", help: "end"},
 }
 
-func (r simReader) Run(ctx context.Context, s streams) error {
-	pty, err := sim.OpenPTY(r.PTY)
-	if err != nil {
-		return err
+// String is the list of the orders, each with what it does.
+func (o orders) String() string {
+	var b strings.Builder
+	for _, x := range o {
+		fmt.Fprintf(&b, "  %-34s %s\n", strings.TrimSpace(x.name+" "+x.args), x.help)
 	}
-	defer pty.Close()
-	reader := sim.NewReader(sim.ReaderOptions{Baud: r.Baud})
-	cards := sim.Cards()
-	fmt.Fprintf(s.out, "reader on %s, %d cards\n", r.PTY, len(cards))
-	lay := func(n int) {
-		reader.Lay(cards[(n-1)%len(cards)])
-		fmt.Fprintf(s.out, "laid %d\n", (n-1)%len(cards)+1)
-	}
-	lift := func() {
-		reader.Lift()
-		fmt.Fprintln(s.out, "lifted")
-	}
-	turn := 0
-	return simulate(ctx, s, r.Every/2,
-		func(ctx context.Context) error { return reader.Serve(ctx, pty) },
-		func() {
-			if turn++; turn%2 == 1 {
-				lay(turn/2 + 1)
-			} else {
-				lift()
-			}
-		},
-		func(words []string) error {
-			switch words[0] {
-			case "lay":
-				n, err := number(words)
-				if err != nil || n < 1 {
-					return errUnknown
-				}
-				lay(n)
-			case "lift":
-				lift()
-			case "unplug":
-				return pty.Unplug()
-			case "plug":
-				return pty.Plug()
-			case "silent":
-				reader.Silence(len(words) > 1 && words[1] == "on")
-			default:
-				return errUnknown
-			}
-			return nil
-		})
+	return b.String()
 }
 
-type simCounter struct {
-	TCP     string        `help:"Address to listen on, such as 127.0.0.1:1502." xor:"where" required:"" placeholder:"HOST:PORT" name:"tcp"`
-	PTY     string        `help:"Name of the terminal to make." xor:"where" required:"" placeholder:"PATH" name:"pty"`
-	Station int           `help:"Modbus station." default:"1"`
-	Baud    int           `help:"Pace of the bytes on a terminal; 0 is as fast as it goes." default:"9600"`
-	Every   time.Duration `help:"Somebody passes in this rhythm, in and out in turn." placeholder:"2s"`
+func (o orders) names() string {
+	var names []string
+	for _, x := range o {
+		names = append(names, x.name)
+	}
+	return strings.Join(names, ", ")
 }
 
-func (simCounter) Help() string {
-	return "Holding registers 0-1 are the total in, 2-3 the total out, high word first.\n" +
-		"Commands on standard input: in N, out N, reset, silent on|off, quit.\n\nExample:\n  hallagent sim counter --tcp 127.0.0.1:1502 --every 2s"
-}
-
-func (c simCounter) Run(ctx context.Context, s streams) error {
-	if c.Station < 0 || c.Station > 255 {
-		return fmt.Errorf("station %d is not between 0 and 255", c.Station)
-	}
-	counter := sim.NewModbusCounter(sim.ModbusOptions{
-		Station: byte(c.Station), Baud: c.Baud,
-		In:  sim.ModbusRegisters{Function: 3, Address: 0, Words: 2},
-		Out: sim.ModbusRegisters{Function: 3, Address: 2, Words: 2},
-	})
-	serve, where, err := c.serve(ctx, counter)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(s.out, "counter on %s, station %d\n", where, c.Station)
-	pass := func(in, out uint64) {
-		counter.Pass(in, out)
-		in, out = counter.Totals()
-		fmt.Fprintf(s.out, "in %d out %d\n", in, out)
-	}
-	turn := 0
-	return simulate(ctx, s, c.Every, serve,
-		func() {
-			if turn++; turn%2 == 1 {
-				pass(1, 0)
-			} else {
-				pass(0, 1)
-			}
-		},
-		func(words []string) error {
-			n, err := number(words)
-			switch words[0] {
-			case "in", "out":
-				if err != nil || n < 0 {
-					return errUnknown
-				}
-				if words[0] == "in" {
-					pass(uint64(n), 0)
-				} else {
-					pass(0, uint64(n))
-				}
-			case "reset":
-				counter.Reset()
-			case "silent":
-				counter.Silence(len(words) > 1 && words[1] == "on")
-			default:
-				return errUnknown
-			}
-			return nil
-		})
-}
-
-// serve gives the way to serve the counter where the flags want it.
-func (c simCounter) serve(ctx context.Context, counter *sim.ModbusCounter) (func(context.Context) error, string, error) {
-	if c.PTY != "" {
-		pty, err := sim.OpenPTY(c.PTY)
-		if err != nil {
-			return nil, "", err
+// find gives the order of that name, or an error that names those there are.
+func (o orders) find(what, name string) (order, error) {
+	for _, x := range o {
+		if x.name == name {
+			return x, nil
 		}
-		return func(ctx context.Context) error {
-			defer pty.Close()
-			return sim.ServeModbusRTU(ctx, pty, counter)
-		}, c.PTY, nil
 	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", c.TCP)
+	return order{}, fmt.Errorf("no %s %q; known: %s", what, name, o.names())
+}
+
+// obey does what a line says; what names such an order.
+func (o orders) obey(what string, words []string) error {
+	if len(words) == 0 {
+		return fmt.Errorf("no %s; known: %s", what, o.names())
+	}
+	x, err := o.find(what, words[0])
 	if err != nil {
-		return nil, "", fmt.Errorf("simulate counter: %w", err)
+		return err
 	}
-	return func(ctx context.Context) error { return sim.ServeModbusTCP(ctx, l, counter) }, l.Addr().String(), nil
+	if err = x.do(words[1:]); errors.Is(err, errUsage) {
+		return fmt.Errorf("not understood; it is %s", strings.TrimSpace(x.name+" "+x.args))
+	}
+	return err
 }
 
-var errUnknown = errors.New("not understood")
-
-func number(words []string) (int, error) {
-	if len(words) < 2 {
-		return 1, nil
-	}
-	return strconv.Atoi(words[1])
+// words are the arguments of an order, taken one by one. What does not fit is
+// told at the end, by then.
+type words struct {
+	rest []string
+	bad  bool
 }
 
-// simulate serves a device, acts in a rhythm if there is one, and obeys the
-// lines of standard input, until ctx ends or a line says quit. The end of the
-// input ends nothing: a simulator may run without a keyboard.
-func simulate(ctx context.Context, s streams, every time.Duration, serve func(context.Context) error, act func(), obey func([]string) error) error {
+// next takes a word; false if there is none.
+func (w *words) next() (string, bool) {
+	if len(w.rest) == 0 {
+		return "", false
+	}
+	word := w.rest[0]
+	w.rest = w.rest[1:]
+	return word, true
+}
+
+// number takes one that is not negative, or gives otherwise if there is none; a
+// negative otherwise says that there must be one.
+func (w *words) number(otherwise int) int {
+	word, ok := w.next()
+	if !ok {
+		w.bad = w.bad || otherwise < 0
+		return otherwise
+	}
+	n, err := strconv.Atoi(word)
+	w.bad = w.bad || err != nil || n < 0
+	return n
+}
+
+// chance takes a number between 0 and 1.
+func (w *words) chance() float64 {
+	word, _ := w.next()
+	p, err := strconv.ParseFloat(word, 64)
+	w.bad = w.bad || err != nil || !(p >= 0 && p <= 1)
+	return p
+}
+
+// time takes a duration.
+func (w *words) time() time.Duration {
+	word, _ := w.next()
+	d, err := time.ParseDuration(word)
+	w.bad = w.bad || err != nil || d < 0
+	return d
+}
+
+// bytes takes n bytes in hex.
+func (w *words) bytes(n int) []byte {
+	word, _ := w.next()
+	b, err := hex.DecodeString(word)
+	if err != nil || len(b) != n {
+		w.bad = true
+		return make([]byte, n)
+	}
+	return b
+}
+
+func (w *words) onOff() bool {
+	word, _ := w.next()
+	w.bad = w.bad || word != "on" && word != "off"
+	return word == "on"
+}
+
+// then does f if all words fitted and none is left over.
+func (w *words) then(f func()) error {
+	if w.bad || len(w.rest) > 0 {
+		return errUsage
+	}
+	f()
+	return nil
+}
+
+// errUsage is returned by an order that does not understand its arguments.
+var errUsage = errors.New("wrong arguments")
+
+// simulation is a simulated device with what drives it.
+type simulation struct {
+	streams
+	serve  func(context.Context) error
+	every  time.Duration // act in this rhythm; 0: never
+	act    func()
+	orders orders
+	script string // file to begin with, if any
+}
+
+// run serves the device, acts in the rhythm if there is one, and obeys the lines
+// of standard input and of scripts, until ctx ends or a line says quit. The end
+// of the input ends nothing: a simulator may run without a keyboard.
+func (s simulation) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
+	orders := slices.Concat(s.orders, always)
+	var script <-chan string
+	begin := func(name string) error {
+		if script != nil {
+			return errors.New("another script is still running")
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		lines := make(chan string)
+		script = lines
+		wg.Go(func() {
+			defer f.Close()
+			feed(ctx, f, lines)
+		})
+		return nil
+	}
+	if s.script != "" {
+		if err := begin(s.script); err != nil {
+			return err
+		}
+	}
 	served := make(chan error, 1)
-	wg.Go(func() { served <- serve(ctx) })
-	lines := readLines(ctx, s.in)
+	wg.Go(func() { served <- s.serve(ctx) })
+	keyboard := make(chan string)
+	// Nothing can end a read from a keyboard, so this goroutine is not waited
+	// for: it ends with the process or with its input.
+	go feed(ctx, s.in, keyboard)
+	typed := (<-chan string)(keyboard)
 	var tick <-chan time.Time
-	if every > 0 {
-		t := time.NewTicker(every)
+	if s.every > 0 {
+		t := time.NewTicker(s.every)
 		defer t.Stop()
 		tick = t.C
 	}
 	for {
+		var line string
+		var more bool
 		select {
 		case <-ctx.Done():
 			return nil
 		case err := <-served:
 			return err
 		case <-tick:
-			act()
-		case line, ok := <-lines:
-			if !ok {
-				lines = nil
+			s.act()
+			continue
+		case line, more = <-typed:
+			if !more {
+				typed = nil
 				continue
 			}
-			words := strings.Fields(line)
-			if len(words) == 0 {
+		case line, more = <-script:
+			if !more {
+				script = nil
+				fmt.Fprintln(s.out, "script done")
 				continue
 			}
-			if words[0] == "quit" {
-				return nil
+		}
+		words := strings.Fields(line)
+		var err error
+		switch words[0] {
+		case "quit":
+			return nil
+		case "help":
+			fmt.Fprint(s.out, orders)
+		case "script":
+			if len(words) != 2 {
+				err = errors.New("not understood; write script FILE")
+			} else {
+				err = begin(words[1])
 			}
-			if err := obey(words); err != nil {
-				fmt.Fprintf(s.err, "%s: %v\n", line, err)
-			}
+		case "wait": // one that could be kept went no further than feed
+			err = errors.New("not understood; write wait TIME, as in wait 500ms")
+		default:
+			err = orders.obey("command", words)
+		}
+		if err != nil {
+			fmt.Fprintf(s.err, "%s: %v\n", line, err)
 		}
 	}
 }
 
-// readLines hands on the lines of a reader. Nothing can end a read from a
-// keyboard, so this goroutine is not waited for: it ends with the process or
-// with its input.
-func readLines(ctx context.Context, r io.Reader) <-chan string {
-	lines := make(chan string)
-	go func() {
-		defer close(lines)
-		for scan := bufio.NewScanner(r); scan.Scan(); {
-			select {
-			case lines <- scan.Text():
-			case <-ctx.Done():
-				return
+// feed hands on the lines that say something, and waits where one says so.
+func feed(ctx context.Context, r io.Reader, lines chan<- string) {
+	defer close(lines)
+	for scan := bufio.NewScanner(r); scan.Scan(); {
+		line, _, _ := strings.Cut(scan.Text(), "#")
+		words := strings.Fields(line)
+		if len(words) == 0 {
+			continue
+		}
+		if words[0] == "wait" && len(words) == 2 {
+			if d, err := time.ParseDuration(words[1]); err == nil {
+				if device.Pause(ctx, d) != nil {
+					return
+				}
+				continue
 			}
 		}
-	}()
-	return lines
+		select {
+		case lines <- strings.TrimSpace(line):
+		case <-ctx.Done():
+			return
+		}
+	}
 }

@@ -1,13 +1,18 @@
-// Package sim holds living simulated devices: a SAM reader on which cards are
-// laid and lifted, and a Modbus counter through which people pass. They speak
-// over anything that reads and writes; a PTY gives them a line that can be
+// Package sim holds living simulated devices: a SAM reader on which cards of all
+// kinds are laid and lifted, and a Modbus counter through which people pass. They
+// speak over anything that reads and writes; a PTY gives them a line that can be
 // pulled out and plugged in again, so the agent meets what it meets in a hall.
+// What can be the matter with a reader and its line is its [Mood].
 //
 // The devices are written from the protocol documents and share no code with
-// the drivers they talk to: a misunderstanding must not cancel out.
+// the drivers they talk to, the layouts of cards included: a misunderstanding
+// must not cancel out.
 //
-// Limits: a pseudo terminal has no baud rate, no parity and no modem lines.
-// The rate of a reader is imitated by pacing its bytes; a host that set another
-// rate would still understand them. Exclusive use (TIOCEXCL) of a pseudo
-// terminal outlives the process that asked for it and died, until the next Plug.
+// Limits: a pseudo terminal has no parity, no modem lines and no rate of its own.
+// A reader on one paces its bytes, and knows the rate its host has set: at
+// another each hears what a UART would make of it. This is so on Linux alone and
+// for the usual rates; other rates pass for the right one. That a host closes a
+// pseudo terminal and opens it again is not seen. Exclusive use (TIOCEXCL) of a
+// pseudo terminal outlives the process that asked for it and died, until the
+// next Plug.
 package sim

@@ -15,7 +15,7 @@ type Mood struct {
 	StartUp      time.Duration // after PowerOn it is deaf and dumb for so long; real ones 1.5 to 2 s
 	Banner       string        // text it sends when it has started
 	WrongIDs     int           // wrong SAM ids it gives after PowerOn
-	Wedged       bool          // hears and does not answer, until PowerOn or until it is served anew
+	Wedged       bool          // hears and does not answer, until PowerOn or until Serve has ended, as when a host hangs up
 	Force        []Force       // statuses instead of answers; the first that fits counts
 	FindsAgain   bool          // find finds an unmoved card that was read, to be read again
 	Rereads      bool          // select and read serve an unmoved card that was read, though find denies it

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"slices"
@@ -45,7 +46,7 @@ func TestReaderTakesTheLinesTime(t *testing.T) {
 	for range 15 {
 		r.Lay(Cards()[0])
 		begin := time.Now()
-		bytes := 0
+		size := 0
 		for i, req := range requests {
 			start := time.Now()
 			if _, err := host.Write(req); err != nil {
@@ -55,10 +56,10 @@ func TestReaderTakesTheLinesTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			n := len(req) + sizes[i]
-			bytes += n
+			size += n
 			over[i] = append(over[i], time.Since(start)-lineTime(n, baud))
 		}
-		over[3] = append(over[3], time.Since(begin)-lineTime(bytes, baud))
+		over[3] = append(over[3], time.Since(begin)-lineTime(size, baud))
 	}
 	for i, o := range over {
 		slices.Sort(o)
@@ -67,5 +68,60 @@ func TestReaderTakesTheLinesTime(t *testing.T) {
 	whole := lineTime(1359, baud)
 	if best := over[3][0]; best < 0 || best > whole/40 {
 		t.Errorf("a card took at best %v more than the %v of its line", best, whole)
+	}
+}
+
+func TestReaderAtAnotherRateThanItsHost(t *testing.T) {
+	p := openPTY(t)
+	host := openHost(t, p)
+	r := NewReader(ReaderOptions{Baud: 19200})
+	go r.Serve(context.Background(), p) // ends with the terminal
+	codes := map[int]uint32{9600: unix.B9600, 19200: unix.B19200, 38400: unix.B38400, 57600: unix.B57600, 115200: unix.B115200}
+	understood := func(baud int) bool {
+		t.Helper()
+		setBaud(t, p, codes[baud])
+		if p.HostBaud() != baud {
+			t.Fatalf("the host has set %d, the reader sees %d", baud, p.HostBaud())
+		}
+		if _, err := host.Write(askStatus); err != nil {
+			t.Fatal(err)
+		}
+		host.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		got := make([]byte, len(sayDone))
+		_, err := io.ReadFull(host, got)
+		return err == nil && bytes.Equal(got, sayDone)
+	}
+	only := func(right int) {
+		t.Helper()
+		for _, baud := range bauds {
+			if got := understood(baud); got != (baud == right) {
+				t.Errorf("the reader at %d, the host at %d: understood: %v", right, baud, got)
+			}
+		}
+	}
+	only(19200)
+	setBaud(t, p, unix.B19200)
+	host.SetReadDeadline(time.Now().Add(10 * time.Second))
+	steps(t, host, []byte("\xAA\xAA\xAA\x96\x69\x00\x03\x60\x00\x63"), 0x90) // at the old rate
+	only(115200)
+	r.SetBaud(9600)
+	only(9600)
+}
+
+func TestReaderAnswersRubbishToAHostThatChangesItsRate(t *testing.T) {
+	p := openPTY(t)
+	host := openHost(t, p)
+	r := NewReader(ReaderOptions{Baud: 9600})
+	r.SetMood(Mood{Delay: 50 * time.Millisecond})
+	go r.Serve(context.Background(), p) // ends with the terminal
+	setBaud(t, p, unix.B9600)
+	if _, err := host.Write(askFind); err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(20*time.Millisecond, func() { setBaud(t, p, unix.B115200) })
+	host.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	got, err := io.ReadAll(host)
+	if len(got) == 0 || bytes.Contains(got, preamble) {
+		t.Errorf("it hears % X, %v", got, err)
 	}
 }

@@ -107,7 +107,7 @@ func (r *Reader) rate() int {
 // rw is a PTY, a host that has set another rate than the reader's is not
 // understood and does not understand.
 func (r *Reader) Serve(ctx context.Context, rw io.ReadWriteCloser) error {
-	r.ChangeMood(func(m *Mood) { m.Wedged = false })
+	defer r.ChangeMood(func(m *Mood) { m.Wedged = false })
 	inner, cancel := context.WithCancel(ctx)
 	var listening sync.WaitGroup
 	defer listening.Wait()
@@ -148,6 +148,7 @@ type readerLine struct {
 	rw    io.ReadWriteCloser
 	heard chan heard
 	in    requests
+	speed int       // baud of what is being said; a change of rate counts from the next exchange on
 	free  time.Time // the line has carried what went before
 }
 
@@ -191,8 +192,9 @@ func (s *readerLine) run(ctx context.Context, deaf <-chan error) error {
 		case <-up:
 			s.mu.Lock()
 			banner := []byte(s.mood.Banner)
+			s.speed = s.baud
 			s.mu.Unlock()
-			_, err = sendPaced(ctx, s, banner, s.rate(), time.Now())
+			_, err = sendPaced(ctx, s, banner, s.speed, time.Now())
 		case h := <-s.heard:
 			err = s.hear(ctx, h)
 		}
@@ -240,8 +242,8 @@ func (s *readerLine) hostBaud() int {
 // Write sends what the host understands of b at the rate it has set.
 func (s *readerLine) Write(b []byte) (int, error) {
 	out := b
-	if host, baud := s.hostBaud(), s.rate(); host != 0 && baud != 0 && host != baud {
-		out = misheard(b, baud, host)
+	if host := s.hostBaud(); host != 0 && s.speed != 0 && host != s.speed {
+		out = misheard(b, s.speed, host)
 	}
 	if _, err := s.rw.Write(out); err != nil {
 		return 0, err
@@ -262,11 +264,11 @@ func (s *readerLine) nap(d time.Duration) {
 // it. Each step counts from when the one before was due, not from when a timer
 // came round to it: their lateness must not add up.
 func (s *readerLine) handle(ctx context.Context, req request, at time.Time) error {
-	baud := s.rate() // a change of rate counts from the next exchange on
+	s.speed = s.rate()
 	if at.Before(s.free) {
 		at = s.free
 	}
-	at = at.Add(lineTime(req.size, baud))
+	at = at.Add(lineTime(req.size, s.speed))
 	if err := pauseUntil(ctx, s, at); err != nil {
 		return err
 	}
@@ -279,10 +281,11 @@ func (s *readerLine) handle(ctx context.Context, req request, at time.Time) erro
 	if err := pauseUntil(ctx, s, at); err != nil {
 		return err
 	}
-	if out.pace > 0 && (baud == 0 || out.pace < baud) {
-		baud = out.pace
+	pace := s.speed
+	if out.pace > 0 && (pace == 0 || out.pace < pace) {
+		pace = out.pace
 	}
-	sent, err := out.send(ctx, s, baud, at)
+	sent, err := out.send(ctx, s, pace, at)
 	s.free = sent
 	if err == nil && s.opts.Sent != nil && len(out.bytes) > 0 {
 		s.opts.Sent(out.bytes, sent)

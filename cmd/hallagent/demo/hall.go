@@ -243,7 +243,8 @@ func (h *hall) day(ctx context.Context, p *printer, n int) {
 func (h *hall) tellers(ctx context.Context, r *sim.Reader, window int) {
 	pause := max(time.Duration(float64(service)/h.speed), 2*cardOn)
 	for n := window; wait(ctx, time.Duration(float64(pause)*(0.5+math.Abs(rand.NormFloat64())))); n += len(h.readers) {
-		card, err := sim.MadeUp(n).Card()
+		kind := sim.Kinds()[max(0, n%12-7)] // two in three are residents
+		card, err := sim.MadeUpOf(kind, n).Card()
 		if err != nil {
 			panic(err) // made-up persons always fit
 		}
