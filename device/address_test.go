@@ -44,7 +44,7 @@ func TestParseAddressRefuses(t *testing.T) {
 		"http-listen://10.0.0.5:8086":            "not supported by this version",
 		"pulse:///dev/ttyUSB0":                   "not supported by this version",
 		"serial:///dev/ttyUSB0?baud=automatic":   "option baud: \"automatic\" is neither auto nor a rate",
-		"serial:///dev/ttyUSB0?baud=fast":        `option baud: "fast" is not a rate`,
+		"serial:///dev/ttyUSB0?baud=fast":        `option baud: "fast" is neither auto nor a rate`,
 		"serial:///dev/ttyUSB0?baud=0":           "option baud",
 		"serial:///dev/ttyUSB0?baut=9600":        `unknown option "baut"; did you mean "baud"? known: baud, data, dtr, parity, rts, stop`,
 		"serial:///dev/ttyUSB0?data=9":           "option data",

@@ -49,10 +49,10 @@ const samIDFrame = minLength + samIDSize
 
 // shapes of answers with text, by length field.
 var shapes = map[int]shape{
-	minLength + cardSize:         {4, textSize}, // 30 01
-	0x050A:                       {6, textSize}, // 30 10 with no fingerprint, one, two
-	0x070A:                       {6, textSize},
-	0x090A:                       {6, textSize},
+	minLength + cardSize:      {4, textSize}, // 30 01
+	0x050A:                    {6, textSize}, // 30 10 with no fingerprint, one, two
+	0x070A:                    {6, textSize},
+	0x090A:                    {6, textSize},
 	minLength + addressSize:   {0, addressSize}, // 30 03
 	minLength + 2*addressSize: {0, 2 * addressSize},
 	minLength + 3*addressSize: {0, 3 * addressSize},

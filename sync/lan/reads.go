@@ -25,9 +25,9 @@ type reading struct {
 }
 
 // claim lets a request have the next card, if nobody else claims the window: a
-// stream of the same pairing is not somebody else. lying says that a card lies
-// there that nobody got.
-func (ws *windows) claim(name, token string) (r *reading, lying, ok bool) {
+// stream of the same pairing is not somebody else. there says that a card lies
+// there which it may have: one that nobody got or, again, one that it got itself.
+func (ws *windows) claim(name, token string, again bool) (r *reading, there, ok bool) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	w := ws.at(name)
@@ -35,7 +35,7 @@ func (ws *windows) claim(name, token string) (r *reading, lying, ok bool) {
 		return nil, false, false
 	}
 	w.reading = &reading{token: token, got: make(chan HeldCard, 1)}
-	return w.reading, w.lying, true
+	return w.reading, w.lying || again && (w.got == "" || w.got == token), true
 }
 
 // unclaim ends the claim of a request and gives the last trouble it met.
@@ -54,7 +54,7 @@ type readRequest struct {
 	Notice  string `json:"notice"`  // what the person was told
 	Lookup  bool   `json:"lookup"`
 	Within  string `json:"within"` // such as 30s
-	Again   bool   `json:"again"`  // also a card that somebody got already
+	Again   bool   `json:"again"`  // also a card that this workstation got already
 }
 
 // check gives the time to wait, or a code and a text of what is wrong.
@@ -75,7 +75,8 @@ func (q readRequest) check() (within time.Duration, code, text string) {
 }
 
 // postRead claims the next card and answers with it. A card that lies there and
-// that nobody got is read once more; with again, any card that lies there.
+// that nobody got is read once more; with again, one that this workstation got
+// as well, but never one that another did.
 func (s *Server) postRead(w http.ResponseWriter, r *http.Request) {
 	window, token, ok := s.enter(w, r)
 	if !ok {
@@ -94,13 +95,13 @@ func (s *Server) postRead(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotImplemented, "lookup_not_supported", "this version reads cards and looks nothing up; ask without lookup")
 		return
 	}
-	read, lying, ok := s.windows.claim(window, token)
+	read, there, ok := s.windows.claim(window, token, q.Again)
 	if !ok {
 		refuse(w, http.StatusConflict, "claimed", "another stream or request has claimed this window")
 		return
 	}
 	defer s.windows.unclaim(window, read)
-	if (lying || q.Again) && s.opt.Reread != nil {
+	if there && s.opt.Reread != nil {
 		s.opt.Reread(window) // a card or none: it is waited for either way
 	}
 	// In place of the server's limits, which are shorter.

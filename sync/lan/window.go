@@ -57,6 +57,7 @@ type window struct {
 	claimant *client            // stream that gets the cards
 	reading  *reading           // request that gets the next card
 	lying    bool               // a card lies there that nobody got
+	got      string             // pairing that got the card there
 	held     *held              // the card there, for who got it
 }
 
@@ -141,13 +142,14 @@ func (ws *windows) give(card CardEvent, photo []byte, stands func(token string) 
 			w.reading, taken = nil, true
 		}
 	}
-	w.lying = !taken
+	w.lying, w.got = !taken, ""
 	if !taken {
 		ws.unclaimed++
 		clear(photo)
 		return
 	}
 	ws.claimed++
+	w.got = owner
 	w.held = &held{token: owner, card: HeldCard{CardEvent: card, Addresses: []string{}}, photo: photo, until: time.Now().Add(holdFor)}
 }
 
@@ -172,7 +174,7 @@ func (ws *windows) remove(e RemovedEvent) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	w := ws.at(e.Window)
-	w.lying = false
+	w.lying, w.got = false, ""
 	w.release()
 	w.sendAll(event("removed", e))
 }

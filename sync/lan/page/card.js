@@ -6,6 +6,7 @@ const fields = {
   resident_id_card: ["name", "sex", "nation", "birth", "address", "id_number", "issuer", "validity"],
   foreigner_permanent_residence_2017: ["english_name", "name", "sex", "birth", "nationality", "id_number", "validity", "authority_code", "version"],
   foreigner_permanent_residence_2023: ["english_name", "name", "sex", "birth", "nationality", "id_number", "validity", "previous_id_number", "renewals"],
+  unknown: ["id_number", "sex", "birth", "validity"],
   hmt_residence_permit: ["name", "sex", "birth", "address", "id_number", "issuer", "validity", "region", "travel_permit_number", "issue_count"],
 };
 
@@ -53,7 +54,7 @@ function row(label, value, field, shown) {
 
 // rowsOf gives the rows of a card, masked unless shown.
 export function rowsOf(held, shown) {
-  const order = fields[held.card.card_type] || fields.resident_id_card;
+  const order = fields[held.card.card_type] || fields.unknown;
   return [
     ...order.flatMap((field) => row(t().desk.field[field], valueOf(held.card, field), field, shown)),
     ...(held.new_addresses || []).flatMap((address) => row(t().desk.field.new_address, address, "new_address", shown)),

@@ -44,7 +44,7 @@ export const texts = {
         elsewhere: "这个配对码属于另一个窗口。", unreachable: "连不上网关，请稍后再试。", claimed: "读卡器正由另一个请求使用，请稍后再试。", no_card: "没有读到证件，请取下后重新放上。", trouble: "网关没有完成此操作，请稍后再试。",
       },
       sex: { 1: "男", 2: "女" },
-      type: { resident_id_card: "居民身份证", foreigner_permanent_residence_2017: "外国人永久居留身份证（2017版）", foreigner_permanent_residence_2023: "外国人永久居留身份证（2023版）", hmt_residence_permit: "港澳台居民居住证" },
+      type: { resident_id_card: "居民身份证", foreigner_permanent_residence_2017: "外国人永久居留身份证（2017版）", foreigner_permanent_residence_2023: "外国人永久居留身份证（2023版）", hmt_residence_permit: "港澳台居民居住证", unknown: "未知种类的证件" },
       field: {
         name: "姓名", english_name: "英文姓名", sex: "性别", nation: "民族", nationality: "国籍", birth: "出生日期", address: "住址", new_address: "新住址", id_number: "证件号码", issuer: "签发机关",
         validity: "有效期限", region: "地区", travel_permit_number: "通行证号码", issue_count: "签发次数", authority_code: "受理机关代码", version: "版本", renewals: "换证次数", previous_id_number: "原证件号码",
@@ -52,7 +52,8 @@ export const texts = {
       warning: {
         bad_character: (f) => `${f}中有无法识别的字符，请对照证件核对。`, bad_date: (f) => `${f}不是有效日期，请对照证件核对。`, unknown_code: (f) => `${f}的代码不在标准之内，请对照证件核对。`,
         bad_number: (f) => `${f}的格式或校验码有误，请对照证件核对。`, birth_mismatch: () => "出生日期与证件号码不一致，请核对。", sex_mismatch: () => "性别与证件号码不一致，请核对。",
-        number_mismatch: () => "证件号码与证件种类不符，请核对。", blank: (f) => `${f}为空，请对照证件核对。`,
+        number_mismatch: () => "证件号码与证件种类不符，请核对。", nationality_mismatch: () => "国籍与证件号码中的国家不符，请核对。",
+        unknown_kind: () => "本系统还不认识这种证件：只显示能自证的内容，其余请人工录入。", blank: (f) => `${f}为空，请对照证件核对。`,
       },
       photo: {
         undecoded: "照片未解码：本系统不附带解码器。读卡器厂商提供解码程序，由管理员安装和配置。", no_photo: "本证件没有读到照片。", no_card: "证件已取走。", unreachable: "连不上网关，请稍后再试。",
@@ -105,7 +106,7 @@ export const texts = {
         elsewhere: "This code belongs to another window.", unreachable: "The gateway cannot be reached; try again in a moment.", claimed: "Another request uses the reader; try again in a moment.", no_card: "No card was read; take it off and put it on again.", trouble: "The gateway did not do this; try again in a moment.",
       },
       sex: { 1: "male", 2: "female" },
-      type: { resident_id_card: "Resident identity card", foreigner_permanent_residence_2017: "Foreigner's permanent residence card (2017)", foreigner_permanent_residence_2023: "Foreigner's permanent residence card (2023)", hmt_residence_permit: "Residence permit for Hong Kong, Macao and Taiwan residents" },
+      type: { resident_id_card: "Resident identity card", foreigner_permanent_residence_2017: "Foreigner's permanent residence card (2017)", foreigner_permanent_residence_2023: "Foreigner's permanent residence card (2023)", hmt_residence_permit: "Residence permit for Hong Kong, Macao and Taiwan residents", unknown: "Card of an unknown kind" },
       field: {
         name: "Name", english_name: "English name", sex: "Sex", nation: "Ethnic group", nationality: "Nationality", birth: "Date of birth", address: "Address", new_address: "New address", id_number: "Number", issuer: "Issued by",
         validity: "Valid", region: "Region", travel_permit_number: "Travel permit number", issue_count: "Times issued", authority_code: "Authority code", version: "Version", renewals: "Renewals", previous_id_number: "Previous number",
@@ -113,7 +114,8 @@ export const texts = {
       warning: {
         bad_character: (f) => `${f}: a character cannot be read; compare it with the card.`, bad_date: (f) => `${f}: not a date of the calendar; compare it with the card.`, unknown_code: (f) => `${f}: the code is not in the standard; compare it with the card.`,
         bad_number: (f) => `${f}: its form or check digit is wrong; compare it with the card.`, birth_mismatch: () => "The date of birth differs from the one in the number; check it.", sex_mismatch: () => "The sex differs from the one in the number; check it.",
-        number_mismatch: () => "The number belongs to another kind of card; check it.", blank: (f) => `${f}: blank on the chip; compare it with the card.`,
+        number_mismatch: () => "The number belongs to another kind of card; check it.", nationality_mismatch: () => "The nationality differs from the country in the number; check it.",
+        unknown_kind: () => "This kind of card is not known yet: only what proves itself is shown, enter the rest by hand.", blank: (f) => `${f}: blank on the chip; compare it with the card.`,
       },
       photo: {
         undecoded: "Photo not decoded: no decoder is installed. The reader's vendor has one; an administrator installs and configures it.", no_photo: "No photo was read with this card.", no_card: "The card was taken away.", unreachable: "The gateway cannot be reached; try again in a moment.",

@@ -120,7 +120,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Agent, error) {
 	a.pairings = lan.NewPairings(filepath.Join(cfg.Data, "pairings.json"), replace)
 	a.lan = lan.New(lan.Options{
 		Listen: cfg.LAN.Listen, Hosts: cfg.LAN.Hosts, Origins: cfg.LAN.Origins,
-		Hall: a.view, Occupancy: a.occupancy, NotReady: a.notReady, Window: a.window,
+		Hall: a.view, Occupancy: a.occupancy, NotReady: a.notReady, Window: a.window, Reread: a.reread,
 		Photo: a.photos.decode(), Metrics: a.metrics(), Pairings: a.pairings, Log: log,
 	})
 	return a, nil

@@ -118,12 +118,26 @@ func (a *Agent) notReady() []string {
 	return nil
 }
 
-// window finds the reader of a window.
+// window gives how the reader of a window is.
 func (a *Agent) window(w string) (lan.Reader, bool) {
+	r, ok := a.readerAt(w)
+	if !ok {
+		return lan.Reader{}, false
+	}
+	return readerView(r.line, r.reader.Status(), r.link.Status()), true
+}
+
+// reread has the card that lies at a window read once more.
+func (a *Agent) reread(w string) bool {
+	r, ok := a.readerAt(w)
+	return ok && r.reader.Reread()
+}
+
+func (a *Agent) readerAt(w string) (readerOnLine, bool) {
 	for _, r := range a.readers {
-		if s := r.reader.Status(); s.Window == w {
-			return readerView(r.line, s, r.link.Status()), true
+		if r.reader.Status().Window == w {
+			return r, true
 		}
 	}
-	return lan.Reader{}, false
+	return readerOnLine{}, false
 }
