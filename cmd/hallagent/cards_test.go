@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/hallagent/hallagent/device/sim"
 	"github.com/hallagent/hallagent/sync/mqtt/mosquitto"
@@ -107,6 +109,17 @@ func TestCards(t *testing.T) {
 	}
 }
 
+// slot is a new address as on a chip.
+func slot(text string) (b [70]byte) {
+	for i := range b {
+		b[i] = " \x00"[i%2]
+	}
+	for i, u := range utf16.Encode([]rune(text)) {
+		b[2*i], b[2*i+1] = byte(u), byte(u>>8)
+	}
+	return b
+}
+
 // TestRead reads a card at the command line, masked and shown.
 func TestRead(t *testing.T) {
 	w := newWorld(t, "mqtt://127.0.0.1:1")
@@ -117,10 +130,20 @@ func TestRead(t *testing.T) {
 	if code != 0 || !contains(out, "测**", "119***************") || contains(out, "测试甲") {
 		t.Errorf("read gives %d\n%s", code, out)
 	}
-	reader.Lift()
-	reader.Lay(vectors(t)[0].card(t))
-	if out, code = w.hallagent("read", "--show", "--line", line); code != 0 || !contains(out, "测试甲", "119999190102030011") {
-		t.Errorf("read --show gives %d\n%s", code, out)
+	for _, v := range vectors(t) {
+		reader.Lift()
+		card := v.card(t)
+		card.Addresses = [][70]byte{slot("虚构省样例市新路9号")}
+		reader.Lay(card)
+		out, errs, code := command(t, "read", "--show", "--line", line)
+		if code != 0 || !contains(out, "新住址 new address: 虚构省样例市新路9号") || !contains(errs, "05.01-20090227-0000000012-0003456789") {
+			t.Errorf("%s: read --show gives %d\n%s%s", v.ID, code, out, errs)
+		}
+		for member, want := range v.Expected {
+			if text, ok := want.(string); ok && !contains(out, text) && !slices.Contains([]string{"type_flag", "sex_code", "nation_code", "previous_number_link"}, member) {
+				t.Errorf("%s: read --show does not tell the %s\n%s", v.ID, member, out)
+			}
+		}
 	}
 	reader.Lift()
 	if out, code = w.hallagent("read", "--within", "700ms", "--line", line); code != 1 {

@@ -19,17 +19,17 @@ type lineReader struct {
 }
 
 // link makes the link to the reader; nothing is opened before it runs.
-func (r lineReader) link(s streams) (*device.Link, error) {
+func (r lineReader) link(s streams) (*device.Link, *idcard.Reader, error) {
 	address, err := device.ParseAddress(r.url)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	reader, err := idcard.NewReader(idcard.Config{ID: "reader", Kind: r.kind, Window: "-", Poll: 200 * time.Millisecond, Baud: address.Baud, Auto: address.AutoBaud()},
 		func(_ context.Context, e idcard.Event) { r.deliver(e) }, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return linkTo(address, r.dial, reader.Use, s), nil
+	return linkTo(address, r.dial, reader.Use, s), reader, nil
 }
 
 // linkTo makes a link to whatever is on the line at an address.

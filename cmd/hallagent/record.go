@@ -67,7 +67,7 @@ func (r recordCommand) Run(ctx context.Context, s streams) error {
 			tape.Comment(said[1])
 			fmt.Fprintf(s.err, "%s\n%s\n", said[0], said[1])
 		}}
-		if link, err = reader.link(s); err != nil {
+		if link, _, err = reader.link(s); err != nil {
 			return err
 		}
 	}

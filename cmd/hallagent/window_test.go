@@ -68,7 +68,7 @@ func (w *world) hold(window, token string) (release func()) {
 func visible(id string) string {
 	return fmt.Sprintf(`document.getElementById(%q).checkVisibility()`, id)
 }
-func said(id string) string { return fmt.Sprintf(`document.getElementById(%q).textContent`, id) }
+func said(id string) string  { return fmt.Sprintf(`document.getElementById(%q).textContent`, id) }
 func onPage(s string) string { return fmt.Sprintf(`document.body.innerText.includes(%q)`, s) }
 func css(id string) chromedp.Action[chromedp.Void] {
 	return chromedp.Click(chromedp.CSS("#" + id))
