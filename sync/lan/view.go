@@ -50,6 +50,7 @@ type Reader struct {
 	Err    string           `json:"err,omitempty"`
 	Hint   string           `json:"hint,omitempty"`
 	SAMID  string           `json:"sam_id,omitempty"`
+	Baud   int              `json:"baud,omitempty"` // that was found on the line, bits per second
 	Scans  uint64           `json:"scans"`
 }
 

@@ -92,7 +92,7 @@ function showHall() {
   $("name").textContent = h.name;
   $("hours").textContent = (h.open ? t().open : t().closed) + " · " + (h.hours ? t().hoursToday + h.hours : t().closedToday);
   $("about").textContent = t().about(h.version, t().clock[h.clock] || h.clock);
-  rows("readers", h.readers.map((r) => [cell(r.window), cell(r.id, "name"), cell(r.scans, "number"), state(r.state, r.code, r.err)]));
+  rows("readers", h.readers.map((r) => [cell(r.window), cell(r.id, "name", [r.sam_id && `SAM ${r.sam_id}`, r.baud && `${r.baud} baud`].filter(Boolean).join(", ")), cell(r.scans, "number"), state(r.state, r.code, r.err)]));
   rows("devices", [
     ...h.lines.map((l) => [cell(l.id), cell(l.url.split("?")[0], "address"), state(l.state, l.code, l.err)]),
     ...h.counters.map((c) => [cell(c.id), cell(c.door), state(c.state, c.code, c.err)]),

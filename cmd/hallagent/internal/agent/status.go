@@ -86,7 +86,7 @@ func deviceState(own, line device.State) wire.DeviceState {
 
 func readerView(line string, s idcard.Status, l device.Status) lan.Reader {
 	v := lan.Reader{
-		ID: s.ID, Kind: s.Kind, Line: line, Window: s.Window, SAMID: s.SAMID, Scans: s.Scans,
+		ID: s.ID, Kind: s.Kind, Line: line, Window: s.Window, SAMID: s.SAMID, Baud: s.Baud, Scans: s.Scans,
 		State: deviceState(s.State, l.State), Since: s.Since, Code: s.Code, Err: s.Err,
 	}
 	if l.State != device.Online {
