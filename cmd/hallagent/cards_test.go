@@ -107,6 +107,15 @@ func TestCards(t *testing.T) {
 		reader.Lift()
 		next("removed")
 	}
+	card := vectors(t)[0].card(t)
+	card.Addresses = [][70]byte{slot("虚构省样例市新路9号"), slot(""), slot("虚构省样例市更新路8号")}
+	reader.Lay(card)
+	var added struct {
+		NewAddresses []string `json:"new_addresses"`
+	}
+	if err := json.Unmarshal(next("addresses").data, &added); err != nil || !slices.Equal(added.NewAddresses, []string{"虚构省样例市新路9号", "虚构省样例市更新路8号"}) {
+		t.Errorf("new addresses: %v, %v", added, err)
+	}
 }
 
 // slot is a new address as on a chip.

@@ -156,10 +156,13 @@ func TestNothingPersonal(t *testing.T) {
 	w.ready()
 	events := w.follow("05", w.pair("05"))
 	cards := vectors(t)
+	const added = "虚构省样例市新路9号"
 	var shown []byte // at the workstation, where it belongs
 	for _, v := range cards {
-		claimed.Lay(v.card(t))
-		unclaimed.Lay(v.card(t))
+		card := v.card(t)
+		card.Addresses = [][70]byte{slot(added)}
+		claimed.Lay(card)
+		unclaimed.Lay(card)
 		for limit := time.After(10 * time.Second); ; {
 			var e sse
 			select {
@@ -167,8 +170,10 @@ func TestNothingPersonal(t *testing.T) {
 			case <-limit:
 				t.Fatal("no event")
 			}
-			if e.name == "card" {
+			if e.name == "card" || e.name == "addresses" {
 				shown = append(shown, e.data...)
+			}
+			if e.name == "addresses" {
 				claimed.Lift()
 			}
 			if e.name == "removed" {
@@ -216,7 +221,8 @@ func TestNothingPersonal(t *testing.T) {
 	}
 	checked := 0
 	for _, v := range cards {
-		for _, field := range []string{"name", "english_name", "id_number", "address", "previous_id_number"} {
+		v.Expected["new_address"] = added
+		for _, field := range []string{"name", "english_name", "id_number", "address", "previous_id_number", "new_address"} {
 			text, _ := v.Expected[field].(string)
 			if text == "" {
 				continue
