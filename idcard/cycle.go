@@ -10,12 +10,9 @@ import (
 	"github.com/hallagent/hallagent/device"
 )
 
-const (
-	quietAway  = 2 // finds without a card after which an old trouble is news again
-	goneAfter  = 2 // finds without a card after which one that find shows is gone
-	muteLimit  = 2 // unanswered presence tests in a row after which find takes their place
-	goneProofs = 2 // presence tests in a row that must say so before a card is gone
-)
+// quietAway is the number of finds in a row without a card after which a trouble
+// that was told is news again.
+const quietAway = 2
 
 // errLift says that a card that was to be read again must be lifted first.
 var errLift = errors.New("the module does not read this card again before it was lifted")
@@ -31,18 +28,14 @@ type session struct {
 	baud   int  // of the line, for time limits
 	astray bool // an answer may still come that nobody waits for
 
-	present bool   // a card lies there and was dealt with
-	digest  uint64 // of its text
-	news    bool   // its presence was not yet tested, so neither were its new addresses asked for
-	doubts  int    // presence tests in a row that said it is gone
-	mute    int    // presence tests in a row that stayed unanswered
-	byFind  bool   // the module does not answer presence tests: find has to do
-	shown   bool   // its find shows a card that lies there though it was read
-	away    int    // finds in a row that found no card
+	card   lying // what was read and not lifted
+	gentle bool  // the module answers one presence test after the other
+	coarse bool  // the module left presence tests unanswered
 
-	moved error  // why the card there was not read at the first try
-	told  string // code of the trouble last delivered
-	again bool   // somebody wants the card there to be read again
+	away  int             // finds in a row that found no card
+	moved error           // why the card there was not read at the first try
+	told  map[string]bool // codes of the troubles delivered since no card was there
+	again bool            // somebody wants the card there to be read again
 }
 
 func (s *session) run() error {
@@ -83,7 +76,7 @@ func (s *session) wait(c <-chan time.Time) error {
 // end leaves nothing of a person behind.
 func (s *session) end(err error) {
 	s.framer.Reset()
-	if s.present && s.ctx.Err() == nil {
+	if s.card.present && s.ctx.Err() == nil {
 		s.emit(Event{Type: CardRemoved})
 	}
 	s.offline(err)
@@ -96,9 +89,9 @@ func (s *session) turn() (again bool, err error) {
 	case s.again:
 		s.again = false
 		return false, s.reread()
-	case !s.present:
+	case !s.card.present:
 		return s.look()
-	case s.byFind:
+	case s.card.byFind:
 		return s.watchByFind()
 	}
 	return s.watch()
@@ -152,15 +145,18 @@ func (s *session) readAgain(lost error) (Frame, error) {
 
 // reread reads the card that lies there, though it was read before.
 func (s *session) reread() error {
-	s.told = ""
-	_, err := s.ask(find)
-	if err != nil && !hasStatus(err, noCard) {
-		return s.tellPassing(err)
+	s.told = nil
+	_, none := s.ask(find)
+	if none != nil && !hasStatus(none, noCard) {
+		return s.tellPassing(none)
 	}
-	if _, err = s.ask(choose); unlessPassing(err) != nil {
+	if _, err := s.ask(choose); unlessPassing(err) != nil {
 		return err
 	}
 	f, err := s.ask(readCard)
+	if hasStatus(err, readFailed) && none != nil && !s.card.present {
+		return s.tellPassing(none) // nothing speaks for a card
+	}
 	if err != nil {
 		return s.tellPassing(errors.Join(errLift, err))
 	}
@@ -185,7 +181,7 @@ func (s *session) nobody() {
 		s.moved = nil
 	}
 	if s.away++; s.away == quietAway {
-		s.told = ""
+		s.told = nil
 	}
 }
 
@@ -221,41 +217,43 @@ func (s *session) read(f Frame, asked bool) (again bool, _ error) {
 		return false, nil
 	}
 	digest := maphash.Bytes(s.seed, text)
-	if s.present && digest == s.digest && !asked {
-		s.shown = true
+	if s.card.present && digest == s.card.digest && !asked {
+		s.card.shown, s.card.denied, s.card.checked = true, 0, time.Now()
 		return false, nil
 	}
-	if s.present && digest != s.digest {
-		s.emit(Event{Type: CardRemoved})
+	if s.card.present && digest != s.card.digest {
+		s.removed()
 	}
-	s.told = ""
+	s.told = nil
 	s.change(func(st *Status) {
 		st.Card = true
 		st.Scans++
 	})
-	s.present, s.digest, s.news, s.doubts, s.away, s.shown = true, digest, true, 0, 0, false
+	s.card = lying{present: true, digest: digest}
 	s.emit(Event{Type: CardRead, Card: &card, Photo: bytes.Clone(photo), Warnings: warnings})
 	return true, nil
 }
 
 // removed notes that the card was lifted.
 func (s *session) removed() {
-	s.present, s.digest = false, 0
+	s.card, s.told = lying{}, nil
 	s.change(func(st *Status) { st.Card = false })
 	s.emit(Event{Type: CardRemoved})
-	s.told = ""
 }
 
-// tell delivers a trouble, unless it is the one delivered last.
+// tell delivers a trouble, unless the card there was told of with it before.
 func (s *session) tell(err error) {
 	t := troubleOf(err)
 	if hasStatus(err, selfTestFailed, notAuthorised) {
 		s.health(&t)
 	}
-	if t.Code == s.told {
+	if s.told[t.Code] {
 		return
 	}
-	s.told = t.Code
+	if s.told == nil {
+		s.told = map[string]bool{}
+	}
+	s.told[t.Code] = true
 	s.change(func(st *Status) { st.Troubles[t.Code]++ })
 	s.log.Warn("card was not read", "code", t.Code, "err", t.Detail)
 	s.emit(Event{Type: CardTroubled, Trouble: &t})

@@ -11,6 +11,7 @@ const (
 	contactTries = 12          // at a known rate: 3.6 s in all, and a module needs up to 2 s after power-up
 	contactTurns = 2           // through all rates, where the rate is not known
 	idTries      = 4           // times the SAM's id is asked for until two answers agree
+	idMute       = 2           // of which stay unanswered by a module that does not tell it
 	illPause     = time.Second // between questions to a module that is ill
 )
 
@@ -38,18 +39,26 @@ func (s *session) greet() error {
 // contact asks for the module's status until it answers. An answer that says the
 // module is ill is a *StatusError: the rate is right all the same.
 func (s *session) contact() error {
-	var last error
+	var last, refused error
 	for _, baud := range s.guesses() {
 		if err := s.setRate(baud); err != nil {
-			return err
+			refused = err // one rate may be more than an adapter can do
+			continue
 		}
 		_, err := s.try(askStatus)
-		if !unanswered(err) {
+		var status *StatusError
+		if err == nil || errors.As(err, &status) {
 			s.astray = false
 			s.settleRate()
 			return err
 		}
+		if !passing(err) {
+			return err
+		}
 		last = err
+	}
+	if last == nil {
+		return refused
 	}
 	return silent(last)
 }
@@ -98,11 +107,17 @@ func (s *session) settleRate() {
 // identify asks for the SAM's id until two answers agree: some modules give a
 // wrong one right after power-up.
 func (s *session) identify() error {
-	last := ""
+	last, mute := "", 0
 	for range idTries {
-		f, err := s.ask(askSAMID)
-		if err != nil && !passing(err) {
+		f, err := s.try(askSAMID)
+		if unlessPassing(err) != nil {
 			return err
+		}
+		if unanswered(err) {
+			mute++
+		}
+		if mute == idMute {
+			break
 		}
 		if err != nil {
 			continue

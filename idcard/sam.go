@@ -126,7 +126,7 @@ var meanings = map[byte]meaning{
 	0x47: {"random_number_failed", "读卡失败，请将身份证重新放好", "Reading failed; lay the card down again"},
 	0x60: {"sam_self_test_failed", "读卡器安全模块自检失败，请联系技术人员", "The reader's security module failed its self-test; call support"},
 	0x66: {"sam_not_authorised", "读卡器安全模块未授权，请联系技术人员", "The reader's security module is not authorised; call support"},
-	0x80: {"no_card_found", "未检测到身份证，请放上身份证", "No card found; lay the card down"},
+	0x80: {"no_card_found", "未检测到身份证，请将身份证重新放好", "No card found; lay the card down again"},
 	0x81: {"select_failed", "选卡失败，请只放一张身份证，重新放好", "The card could not be selected; lay down one card only"},
 	0x91: {"no_such_content", "身份证中没有此项内容", "The card holds no such content"},
 }

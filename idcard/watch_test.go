@@ -19,21 +19,24 @@ func TestWatchByFind(t *testing.T) {
 	one := say(readCard, vectorCardOf(t, "cn-01-plain").Response)
 	two := say(readCard, vectorCardOf(t, "cn-02-female-long-term").Response)
 	laid := func(card step) []step { return []step{found, selected, card} }
+	mute1 := mute[:2] // of a card after one for which find took the place
 	tests := map[string]struct {
 		steps [][]step
 		want  string
 	}{
 		"read cards are denied":             {[][]step{laid(one), mute, {none, none, none, none}}, "card removed"},
-		"another is laid down":              {[][]step{laid(one), mute, {none, none}, laid(two), {none}}, "card removed card removed"},
-		"the same is laid down again":       {[][]step{laid(one), mute, {none}, laid(one), {none, none}}, "card removed card removed"},
-		"swapped between two finds":         {[][]step{laid(one), mute, laid(two), {none, none}}, "card removed card removed"},
+		"another is laid down":              {[][]step{laid(one), mute, {none, none}, laid(two), mute1, {none}}, "card removed card removed"},
+		"the same is laid down again":       {[][]step{laid(one), mute, {none}, laid(one), mute1, {none, none}}, "card removed card removed"},
+		"swapped between two finds":         {[][]step{laid(one), mute, laid(two), mute1, {none, none}}, "card removed card removed"},
 		"read cards are shown":              {[][]step{laid(one), mute, laid(one), {found, found, found}}, "card removed"},
 		"shown, lost for a moment":          {[][]step{laid(one), mute, laid(one), {found, none}, laid(one), {found}}, "card removed"},
 		"shown, then lifted":                {[][]step{laid(one), mute, laid(one), {found, none, none, none}}, "card removed"},
-		"shown, then swapped":               {[][]step{laid(one), mute, laid(one), {found, none}, laid(two), {none}}, "card removed card removed"},
+		"shown, then swapped":               {[][]step{laid(one), mute, laid(one), {found, none}, laid(two), mute1, {none}}, "card removed card removed"},
+		"answers lost on a good module":     {[][]step{laid(one), {there, there}, mute, mute, {there, doubt, doubt, none}}, "card removed"},
+		"shown, swapped between two finds":  {[][]step{laid(one), mute, laid(one), {found, found, found, found, found, found}, laid(two), mute1, {none}}, "card removed card removed"},
 		"noise is not silence":              {[][]step{laid(one), {say(presence, disturbed(there.answer)), settled, say(presence, disturbed(there.answer)), settled, say(presence, there.answer[:5]), settled, there, there}}, "card removed"},
-		"no command for it":                 {[][]step{laid(one), {say(presence, answer(0x21)), none, none}, laid(two), {none}}, "card removed card removed"},
-		"no answer after the first":         {[][]step{laid(one), {there}, mute, {none}, laid(two), {none}}, "card removed card removed"},
+		"no command for it":                 {[][]step{laid(one), {say(presence, answer(0x21)), none, none}, laid(two), {say(presence, answer(0x21)), none}}, "card removed card removed"},
+		"no answer after the first":         {[][]step{laid(one), {there}, mute, {none}, laid(two), {there}, mute1, {none}}, "card removed card removed"},
 		"lifted in the midst of the second": {[][]step{laid(one), mute, {none, found, selected, say(readCard, answer(0x41)), none, none}}, "card removed trouble:read_failed"},
 	}
 	for name, tt := range tests {
