@@ -145,6 +145,8 @@ func happened(e idcard.Event) [2]string {
 		return [2]string{"已读到证件", "card read"}
 	case idcard.CardRemoved:
 		return [2]string{"证件已取走", "card removed"}
+	case idcard.CardAddresses:
+		return [2]string{"证件中有新住址", "the card holds new addresses"}
 	}
 	return [2]string{e.Trouble.ZH, e.Trouble.EN + " (" + e.Trouble.Code + ")"}
 }

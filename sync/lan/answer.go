@@ -2,6 +2,7 @@ package lan
 
 import (
 	"encoding/json"
+	"io"
 	"mime"
 	"net/http"
 )
@@ -50,9 +51,14 @@ func take(w http.ResponseWriter, r *http.Request, v any) bool {
 		return false
 	}
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	if err := dec.Decode(v); err != nil {
-		refuse(w, http.StatusBadRequest, "body", "the body is no such JSON")
-		return false
+	err := dec.Decode(v)
+	if err == nil {
+		// Nothing may follow; and only behind the end of the body does the server
+		// notice that the caller has gone.
+		if err = dec.Decode(new(json.RawMessage)); err == io.EOF {
+			return true
+		}
 	}
-	return true
+	refuse(w, http.StatusBadRequest, "body", "the body is no such JSON")
+	return false
 }

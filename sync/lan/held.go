@@ -36,8 +36,9 @@ func (w *window) release() {
 	}
 }
 
-// holding gives a copy of the card at a window if that pairing got it.
-func (ws *windows) holding(name, token string) (held, bool) {
+// holding gives a copy of the card at a window if that pairing got it, with its
+// pictures only for who clears them.
+func (ws *windows) holding(name, token string, pictures bool) (held, bool) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	h := ws.at(name).held
@@ -45,7 +46,10 @@ func (ws *windows) holding(name, token string) (held, bool) {
 		return held{}, false
 	}
 	c := *h
-	c.photo, c.png = bytes.Clone(h.photo), bytes.Clone(h.png)
+	c.photo, c.png = nil, nil
+	if pictures {
+		c.photo, c.png = bytes.Clone(h.photo), bytes.Clone(h.png)
+	}
 	return c, true
 }
 
@@ -67,41 +71,69 @@ func (s *Server) tidy(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			s.windows.tidy(func(string, *held) bool { return false })
+			s.windows.forget()
 			return
 		case <-tick.C:
-			s.windows.tidy(func(name string, h *held) bool {
-				return time.Now().Before(h.until) && s.opt.Pairings.stands(h.token, name)
-			})
+		}
+		for name, token := range s.windows.holders() { // the pairings are on disk: no lock is held
+			s.windows.tidy(name, token, s.opt.Pairings.stands(token, name))
 		}
 	}
 }
 
-func (ws *windows) tidy(keep func(name string, h *held) bool) {
+// holders gives the pairing by window that a card is held for.
+func (ws *windows) holders() map[string]string {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
+	tokens := map[string]string{}
 	for name, w := range ws.all {
-		if w.held != nil && !keep(name, w.held) {
-			w.release()
+		if w.held != nil {
+			tokens[name] = w.held.token
 		}
+	}
+	return tokens
+}
+
+// tidy takes a card that lay there for too long from the screens that show it,
+// and everything from a pairing that no longer stands.
+func (ws *windows) tidy(name, token string, stands bool) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	w := ws.at(name)
+	h := w.held
+	switch {
+	case h == nil || h.token != token:
+	case !stands:
+		w.revoke(token)
+	case time.Now().After(h.until):
+		w.sendTo(token, event("removed", RemovedEvent{Reader: h.card.Reader, Window: name, At: time.Now().UTC()}))
+		w.release()
+	}
+}
+
+func (ws *windows) forget() {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	for _, w := range ws.all {
+		w.release()
 	}
 }
 
 // claimedCard gives the card at a request's window, or refuses the request and
 // says false.
-func (s *Server) claimedCard(w http.ResponseWriter, r *http.Request) (window string, h held, ok bool) {
+func (s *Server) claimedCard(w http.ResponseWriter, r *http.Request, pictures bool) (window string, h held, ok bool) {
 	window, token, ok := s.enter(w, r)
 	if !ok {
 		return "", held{}, false
 	}
-	if h, ok = s.windows.holding(window, token); !ok {
+	if h, ok = s.windows.holding(window, token, pictures); !ok {
 		refuse(w, http.StatusNotFound, "no_card", "no card lies there that this workstation got")
 	}
 	return window, h, ok
 }
 
 func (s *Server) getCard(w http.ResponseWriter, r *http.Request) {
-	if _, h, ok := s.claimedCard(w, r); ok {
+	if _, h, ok := s.claimedCard(w, r, false); ok {
 		answer(w, h.card)
 	}
 }
@@ -109,11 +141,11 @@ func (s *Server) getCard(w http.ResponseWriter, r *http.Request) {
 // getPhoto gives the photo of the card as a PNG. Without a decoder, or when the
 // caller wants it raw, it is the 1024 bytes of the card.
 func (s *Server) getPhoto(w http.ResponseWriter, r *http.Request) {
-	window, h, ok := s.claimedCard(w, r)
+	window, h, ok := s.claimedCard(w, r, true)
 	if !ok {
 		return
 	}
-	defer clear(h.photo)
+	defer func() { clear(h.photo); clear(h.png) }()
 	if len(h.photo) == 0 {
 		refuse(w, http.StatusNotFound, "no_photo", "no photo was read with this card")
 		return
@@ -132,7 +164,6 @@ func (s *Server) getPhoto(w http.ResponseWriter, r *http.Request) {
 		h.png = png
 		s.windows.keepPicture(window, h, png)
 	}
-	defer clear(h.png)
 	w.Header().Set("Content-Type", "image/png")
 	w.Write(h.png)
 }

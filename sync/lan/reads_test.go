@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http/httptest"
 	"os"
 	"slices"
@@ -101,14 +103,21 @@ func TestHeld(t *testing.T) {
 
 	claim, _ = s.windows.join("05", id.ID, true)
 	put("测试丁")
-	s.windows.tidy(func(string, *held) bool { return true })
+	s.windows.tidy("05", id.ID, true)
 	if card(mine) != 200 {
 		t.Error("tidying takes a card away")
 	}
 	if err := os.WriteFile(s.opt.Pairings.path, []byte("[]"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.windows.tidy(func(name string, h *held) bool { return s.opt.Pairings.stands(h.token, name) })
+	for name, token := range s.windows.holders() {
+		s.windows.tidy(name, token, s.opt.Pairings.stands(token, name))
+	}
+	select {
+	case <-claim.gone:
+	default:
+		t.Error("revoked: the stream goes on")
+	}
 	if !bytes.Equal(photo, make([]byte, 1024)) {
 		t.Error("revoked: the photo is not wiped")
 	}
@@ -129,17 +138,21 @@ func TestHeldTooLong(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() { s.tidy(ctx) })
-		s.windows.join("05", p.ID, true)
+		claim, _ := s.windows.join("05", p.ID, true)
 		e, photo := lay("05", "测试甲")
 		s.ShowCard(e)
+		<-claim.queue
 		time.Sleep(holdFor - time.Second)
-		if _, ok := s.windows.holding("05", p.ID); !ok {
+		if _, ok := s.windows.holding("05", p.ID, false); !ok || len(claim.queue) > 0 {
 			t.Error("the card is gone early")
 		}
 		time.Sleep(time.Second + tidyEach)
 		synctest.Wait()
 		if !bytes.Equal(photo, make([]byte, 1024)) {
 			t.Error("the card is still there")
+		}
+		if e := string(<-claim.queue); !strings.HasPrefix(e, "event: removed\n") {
+			t.Errorf("the screen is told %q", e)
 		}
 		e, photo = lay("05", "测试乙")
 		s.ShowCard(e)
@@ -324,6 +337,29 @@ func TestReads(t *testing.T) {
 		r.ShowCard(idcard.Event{Type: idcard.CardRemoved, Window: "05"})
 		r.there = nil
 
+		// What one workstation got and wants again is nobody else's, even when it
+		// does not wait for it.
+		e, _ = lay("05", "测试己")
+		a = r.post(mine, wish)
+		r.ShowCard(e)
+		<-a
+		reading, there, ok := r.windows.claim("05", p.ID, true)
+		if !there || !ok {
+			t.Fatal("a workstation may not have its card again")
+		}
+		r.windows.unclaim("05", reading)
+		a = r.post(other, `{"purpose":"p","notice":"n","within":"5s","again":true}`)
+		e, photo := lay("05", "测试己") // what it had asked for
+		r.ShowCard(e)
+		if w := <-a; w.Code != 504 || !bytes.Equal(photo, make([]byte, 1024)) || asking(r.Server, mine)("GET", "/v1/windows/05/card", "").Code != 200 {
+			t.Errorf("another workstation gets %d %s", w.Code, w.Body)
+		}
+		r.ShowCard(e) // again, while nobody waits
+		if w := <-r.post(other, `{"purpose":"p","notice":"n","within":"5s"}`); w.Code != 504 || len(r.rereads) != 2 {
+			t.Errorf("another workstation gets %d %s, rereads %v", w.Code, w.Body, r.rereads)
+		}
+		r.ShowCard(idcard.Event{Type: idcard.CardRemoved, Window: "05"})
+
 		// Nothing in time, with a trouble meanwhile.
 		began := time.Now()
 		a = r.post(mine, `{"purpose":"p","notice":"n","within":"1m30s"}`)
@@ -358,13 +394,13 @@ func TestReads(t *testing.T) {
 		if err := os.WriteFile(r.opt.Pairings.path, []byte("[]"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		e, photo := lay("05", "测试丁")
+		e, photo = lay("05", "测试丁")
 		r.ShowCard(e)
 		if w := <-a; w.Code != 401 || !bytes.Equal(photo, make([]byte, 1024)) {
 			t.Errorf("a revoked workstation gets %d %s", w.Code, w.Body)
 		}
 	})
-	if claimed, unclaimed := r.Cards(); claimed != 4 || unclaimed != 2 {
+	if claimed, unclaimed := r.Cards(); claimed != 5 || unclaimed != 4 {
 		t.Errorf("%d claimed, %d unclaimed", claimed, unclaimed)
 	}
 }
@@ -391,4 +427,48 @@ func TestReadGivenUp(t *testing.T) {
 			t.Error("the window is still claimed")
 		}
 	})
+}
+
+// TestReadHungUp frees the window when the caller's connection ends, however its
+// request was sent.
+func TestReadHungUp(t *testing.T) {
+	s := newServer(t)
+	token := pair(t, s, "05")
+	srv := httptest.NewServer(s.Handler())
+	defer srv.Close()
+	address := strings.TrimPrefix(srv.URL, "http://")
+	const head = "POST /v1/windows/05/reads HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nAuthorization: Bearer "
+	for name, body := range map[string]string{
+		"whole":   fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(wish), wish),
+		"padded":  fmt.Sprintf("Content-Length: %d\r\n\r\n%s \n", len(wish)+2, wish),
+		"chunked": fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(wish), wish),
+	} {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(c, head+token+"\r\n"+body); err != nil {
+			t.Fatal(err)
+		}
+		claimed := func() bool {
+			s.windows.mu.Lock()
+			defer s.windows.mu.Unlock()
+			return s.windows.at("05").reading != nil
+		}
+		await(t, name+": the window is claimed", claimed)
+		c.Close()
+		await(t, name+": the window is free", func() bool { return !claimed() })
+	}
+	if w := asking(s, token)("POST", "/v1/windows/05/reads", wish+"{}"); w.Code != 400 {
+		t.Errorf("a body with rubbish behind it gives %d", w.Code)
+	}
+}
+
+func await(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for end := time.Now().Add(5 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(what + ": not within 5 s")
+		}
+	}
 }

@@ -124,25 +124,27 @@ func (ws *windows) give(card CardEvent, photo []byte, stands func(token string) 
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	w := ws.at(card.Window)
-	w.release()
 	owner, taken := w.owner(), false
+	if w.got != "" && w.got != owner {
+		// Read again for a pairing that no longer waits: a card that was lifted
+		// would have been told of first.
+		ws.unclaimed++
+		clear(photo)
+		return
+	}
+	w.release()
 	switch {
 	case owner == "":
 	case !stands(owner):
 		w.revoke(owner)
 	default:
-		e := event("card", card)
-		for c, t := range w.streams {
-			if t == owner {
-				taken = c.send(e) && c == w.claimant || taken
-			}
-		}
+		taken = w.sendTo(owner, event("card", card))
 		if w.reading != nil {
 			w.reading.got <- HeldCard{CardEvent: card, Addresses: []string{}}
 			w.reading, taken = nil, true
 		}
 	}
-	w.lying, w.got = !taken, ""
+	w.lying = !taken && w.got == ""
 	if !taken {
 		ws.unclaimed++
 		clear(photo)
@@ -189,12 +191,7 @@ func (ws *windows) add(e AddressesEvent) {
 		return
 	}
 	w.held.card.Addresses = e.Addresses
-	text := event("addresses", e)
-	for c, t := range w.streams {
-		if t == w.held.token {
-			c.send(text)
-		}
-	}
+	w.sendTo(w.held.token, event("addresses", e))
 }
 
 // toAll sends how the reader is to every stream of the window. Trouble with a
@@ -207,6 +204,17 @@ func (ws *windows) toAll(e ReaderEvent) {
 		w.reading.trouble = e.Trouble
 	}
 	w.sendAll(event("reader", e))
+}
+
+// sendTo sends to the streams of a pairing, and says whether the one that claims
+// the window took it.
+func (w *window) sendTo(token string, e []byte) (taken bool) {
+	for c, t := range w.streams {
+		if t == token {
+			taken = c.send(e) && c == w.claimant || taken
+		}
+	}
+	return taken
 }
 
 func (w *window) sendAll(e []byte) {
