@@ -25,7 +25,8 @@ var denied = []uint32{
 	unix.SYS_SOCKET, unix.SYS_SOCKETPAIR, unix.SYS_CONNECT, unix.SYS_BIND, unix.SYS_LISTEN, unix.SYS_ACCEPT, unix.SYS_ACCEPT4,
 	unix.SYS_SENDTO, unix.SYS_SENDMSG, unix.SYS_SENDMMSG,
 	unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER,
-	unix.SYS_SHMGET, unix.SYS_SHMAT, unix.SYS_SEMGET, unix.SYS_MSGGET, unix.SYS_MQ_OPEN, unix.SYS_MQ_UNLINK,
+	unix.SYS_SHMGET, unix.SYS_SHMAT, unix.SYS_SHMCTL, unix.SYS_SEMGET, unix.SYS_SEMOP, unix.SYS_SEMTIMEDOP, unix.SYS_SEMCTL,
+	unix.SYS_MSGGET, unix.SYS_MSGSND, unix.SYS_MSGRCV, unix.SYS_MSGCTL, unix.SYS_MQ_OPEN, unix.SYS_MQ_UNLINK,
 	// Changes to files.
 	unix.SYS_OPEN_BY_HANDLE_AT, unix.SYS_TRUNCATE, unix.SYS_UNLINKAT, unix.SYS_RENAMEAT2, unix.SYS_MKDIRAT, unix.SYS_LINKAT,
 	unix.SYS_SYMLINKAT, unix.SYS_MKNODAT, unix.SYS_FCHMOD, unix.SYS_FCHMODAT, unix.SYS_FCHMODAT2, unix.SYS_FCHOWN, unix.SYS_FCHOWNAT,
@@ -70,6 +71,9 @@ func judgedCalls(self uint32) []judged {
 		judged{call: unix.SYS_TKILL, arg: 0, only: []uint32{self}},
 		judged{call: unix.SYS_TGKILL, arg: 0, only: []uint32{self}},
 		judged{call: unix.SYS_PRLIMIT64, arg: 0, only: []uint32{0, self}},
+		judged{call: unix.SYS_SCHED_SETAFFINITY, arg: 0, only: []uint32{0, self}},
+		// A file can be told to send a signal to anybody when something happens to it.
+		judged{call: unix.SYS_FCNTL, arg: 1, never: []uint32{unix.F_SETOWN, unix.F_SETSIG, unix.F_SETOWN_EX, unix.F_SETLEASE, unix.F_NOTIFY}},
 		judged{call: unix.SYS_PRCTL, arg: 0, never: []uint32{unix.PR_SET_PDEATHSIG}},
 		judged{call: unix.SYS_IOCTL, arg: 1, never: []uint32{unix.TIOCSTI, unix.TIOCLINUX, unix.TIOCSCTTY}},
 	)

@@ -43,13 +43,6 @@ const (
 	atOnce       = 2 // decoders running; a stuck one must not take the whole gateway
 )
 
-// LooksLikePhoto says whether a block begins as all known ones do: "WL", 102 and
-// 126, the picture's width and height. Some readers may differ; that is no
-// reason to refuse a block.
-func LooksLikePhoto(block []byte) bool {
-	return len(block) == BlockSize && string(block[:6]) == "WL\x66\x00\x7E\x00"
-}
-
 // Options say which program decodes.
 type Options struct {
 	Command []string      // program, as an absolute path, and its arguments; no shell is in between

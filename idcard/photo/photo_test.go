@@ -106,17 +106,6 @@ func TestNone(t *testing.T) {
 	}
 }
 
-func TestLooksLikePhoto(t *testing.T) {
-	for _, c := range []struct {
-		block []byte
-		want  bool
-	}{{block(1), true}, {block(1)[:1023], false}, {make([]byte, BlockSize), false}, {nil, false}} {
-		if LooksLikePhoto(c.block) != c.want {
-			t.Errorf("%d bytes: %v", len(c.block), !c.want)
-		}
-	}
-}
-
 func TestGood(t *testing.T) {
 	d := decoder(t, 0, "good")
 	for _, want := range []byte{0, 7, 255} {

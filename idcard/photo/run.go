@@ -55,12 +55,11 @@ func (d *Decoder) run(ctx context.Context, block []byte) ([]byte, error) {
 	if len(out) > longestOutput {
 		killAll(cmd.Process)
 	}
-	awaitExit(cmd.Process) // not reaped yet: its group cannot be somebody else's
-	if !stop() {
-		<-ended
-	}
-	killAll(cmd.Process)
-	waited := cmd.Wait()
+	waited := wait(cmd, func() {
+		if !stop() {
+			<-ended
+		}
+	})
 
 	why, _ := io.ReadAll(io.LimitReader(reasons, longestReason))
 	switch {

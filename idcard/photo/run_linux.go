@@ -34,8 +34,12 @@ func (d *Decoder) command(reason *os.File) *exec.Cmd {
 // killAll ends the process and its children. It must not have been waited for.
 func killAll(p *os.Process) { unix.Kill(-p.Pid, unix.SIGKILL) }
 
-// awaitExit waits for the end of a process and leaves it to be waited for.
-func awaitExit(p *os.Process) {
-	for unix.Waitid(unix.P_PID, p.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+// wait waits for the program to end, by itself or by ctx, and then ends what it
+// leaves behind. calm returns when ctx kills no more.
+func wait(cmd *exec.Cmd, calm func()) error {
+	for unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 	}
+	calm()
+	killAll(cmd.Process) // not reaped yet: its group cannot be somebody else's
+	return cmd.Wait()
 }

@@ -37,7 +37,12 @@ func (d *Decoder) command(*os.File) *exec.Cmd {
 
 func killAll(p *os.Process) { p.Kill() }
 
-func awaitExit(*os.Process) {}
+// wait waits for the program to end, by itself or by ctx.
+func wait(cmd *exec.Cmd, calm func()) error {
+	err := cmd.Wait()
+	calm()
+	return err
+}
 
 // Confine is for Linux only.
 func Confine(int, []string) error {

@@ -160,6 +160,16 @@ func attempt(what, argument string) syscall.Errno {
 		err = syscall.Kill(int(number()), syscall.SIGKILL)
 	case "killall":
 		err = syscall.Kill(-1, syscall.SIGKILL)
+	case "notify": // has a signal sent by a pipe
+		for _, f := range []struct{ command, value uintptr }{{8, number()}, {10, 9}, {4, 0x2000}} { // F_SETOWN, F_SETSIG SIGKILL, F_SETFL O_ASYNC
+			if _, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, os.Stdin.Fd(), f.command, f.value); errno != 0 {
+				return errno
+			}
+		}
+	case "pin": // another process to the first processor
+		mask := uint64(1)
+		_, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_SETAFFINITY, number(), 8, uintptr(unsafe.Pointer(&mask)))
+		return errno
 	case "setsid":
 		_, err = syscall.Setsid()
 	case "openat2":
