@@ -76,7 +76,7 @@ func TestCheckConnect(t *testing.T) {
 	w.configure("")
 	begin := time.Now()
 	out, code := w.hallagent("check", "--connect")
-	if code != 1 || !contains(out, `line "w-01": good`, `line "l-D1": good`, `line "w-02": `, "no such port", `line "l-D2": `, "refused", "photo decoder: ", "wlt2bmp-none", "broker mqtt://") {
+	if code != 1 || !contains(out, `line "w-01": good`, `line "l-D1": good`, `line "w-02": `, "no such port", `line "l-D2": `, "refused", "photo decoder, locked in by ", "wlt2bmp-none", "broker mqtt://") {
 		t.Errorf("check --connect exits with %d\n%s", code, out)
 	}
 	if hints := strings.Count(out, "hint: "); hints != 4 {

@@ -20,7 +20,7 @@ type readCommand struct {
 
 func (readCommand) Help() string {
 	return "Stop the agent first: it holds the port. Masked unless --show is given: of the name only the first " +
-		"character is printed, of the number the first three digits, of the rest nothing.\n\n" +
+		"character is printed, of the number the first three digits, of what else tells who it is nothing.\n\n" +
 		"Example:\n  hallagent read --line 'serial:///dev/serial/by-id/usb-XYZ?baud=auto'"
 }
 
@@ -75,15 +75,15 @@ func atRate(baud int) string {
 }
 
 // labels of a card's members, and how many characters of each may be seen
-// before somebody asks for all; -1 is all of them, since they tell nobody who
-// the person is.
+// before somebody asks for all, as on the page of a window; -1 is all of them,
+// since they tell nobody who the person is.
 var labels = []struct {
 	member, text string
 	keep         int
 }{
 	{"name", "姓名 name", 1},
 	{"english_name", "英文姓名 English name", 1},
-	{"sex", "性别 sex", 0},
+	{"sex", "性别 sex", -1},
 	{"nation", "民族 nation", 0},
 	{"nationality", "国籍 nationality", -1},
 	{"birth", "出生 birth", 0},
@@ -97,8 +97,8 @@ var labels = []struct {
 	{"version", "证件版本 version", -1},
 	{"authority_code", "受理机关代码 authority code", -1},
 	{"issuer", "签发机关 issuer", 0},
-	{"valid_from", "有效期自 valid from", 0},
-	{"valid_to", "有效期至 valid to", 0},
+	{"valid_from", "有效期自 valid from", -1},
+	{"valid_to", "有效期至 valid to", -1},
 }
 
 // print prints what a card of its kind has, masked unless it is to be shown.

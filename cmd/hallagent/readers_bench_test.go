@@ -27,7 +27,10 @@ const (
 	memoryLimit = 40.0 // MiB, resident
 	idleTime    = 10 * time.Second
 	wireAim     = 1.05 // a whole read over its time on the wire
-	wireBytes   = 10 + 15 + 10 + 19 + 10 + readAnswer
+
+	neighbourLimit = 2 * time.Millisecond // more than before
+	neighbourTurns = 3
+	wireBytes      = 10 + 15 + 10 + 19 + 10 + readAnswer
 )
 
 // report makes one line of the table.
@@ -89,6 +92,22 @@ func BenchmarkRatioReaders(b *testing.B) {
 	report(b, fmt.Sprintf("20 cards at once, p99 of %d", len(took)), "ms", (percentile(took, 99)).Seconds()*1000, (cardLimit+disk).Seconds()*1000, 1)
 	report(b, fmt.Sprintf("20 cards at once, p50 of %d", len(took)), "ms", (percentile(took, 50)).Seconds()*1000, (cardLimit+disk).Seconds()*1000, 1)
 	b.Logf("fsync of 4 KiB: median %v; it is part of the limit of the cards", disk)
+}
+
+// BenchmarkRatioNeighbours measures what the troubles of one reader, cables pulled
+// and answers lost, add to the time of a card on the others, the median.
+func BenchmarkRatioNeighbours(b *testing.B) {
+	if runtime.GOOS != "linux" {
+		b.Skip("pseudo terminals: linux only")
+	}
+	var added []time.Duration
+	for b.Loop() {
+		if len(added) < neighbourTurns { // each takes seconds
+			r := tormentReader(b, 3)
+			added = append(added, max(r.loud-r.quiet, 0))
+		}
+	}
+	report(b, fmt.Sprintf("while one reader is in trouble, p50 of %d", len(added)), "ms", percentile(added, 50).Seconds()*1000, neighbourLimit.Seconds()*1000, 1)
 }
 
 // cpu is the processor time that the agent has used.

@@ -27,7 +27,7 @@ func (recordCommand) Help() string {
 	return "Stop the agent first: it holds the port. The recording is masked unless --unmasked is given: text of a card " +
 		"becomes asterisks, its photo and whatever is no answer of a reader become zeros. So a masked recording of " +
 		"anything but a reader holds times and counts only. `hallagent play` plays a recording back.\n\n" +
-		"Example:\n  hallagent record --line 'serial:///dev/serial/by-id/usb-XYZ?baud=115200' --kind sam reader.transcript"
+		"Example:\n  hallagent record --line 'serial:///dev/serial/by-id/usb-XYZ?baud=auto' --kind sam reader.transcript"
 }
 
 // unmaskedWarnings say what an unmasked recording is.
@@ -36,10 +36,16 @@ var unmaskedWarnings = []string{
 	"WARNING: this recording is not masked and holds all personal data of every card that was read. Record made-up test cards only, delete it after use and send it to nobody.",
 }
 
-// Validate refuses a recording of no length.
+// Validate refuses a recording of no length, and one that could not be masked so
+// that it still plays: a mask knows the module's frames, not those of a board
+// around them.
 func (r recordCommand) Validate() error {
 	if r.For <= 0 {
 		return fmt.Errorf("--for %v: must be longer than nothing", r.For)
+	}
+	kind, err := idcard.Kinds().Find(r.Kind)
+	if err == nil && kind.Wrap != nil && !r.Unmasked && !r.Listen {
+		return fmt.Errorf("--kind %s cannot be masked; record a made-up card with --unmasked", r.Kind)
 	}
 	return nil
 }

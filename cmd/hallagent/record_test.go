@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"fmt"
 	"net"
 	"os"
@@ -11,29 +10,15 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf16"
 
 	"github.com/hallagent/hallagent/device/sim"
 	"github.com/hallagent/hallagent/device/transcript"
 )
 
-// traces are the ways in which a text may stand in a file: as it is, in the
-// card's coding, and in hexadecimal of both with and without spaces.
-func traces(text string) (all []string) {
-	var wide []byte
-	for _, u := range utf16.Encode([]rune(text)) {
-		wide = append(wide, byte(u), byte(u>>8))
-	}
-	for _, p := range []string{text, string(wide)} {
-		all = append(all, p, hex.EncodeToString([]byte(p)), fmt.Sprintf("%X", p), fmt.Sprintf("% x", p), fmt.Sprintf("% X", p))
-	}
-	return all
-}
-
 // found are the traces of a person that a text holds. Two characters of a name
 // are enough, as are six of a number or an address.
 func found(text string, p sim.Person, photo []byte) (all []string) {
-	parts := []string{p.Name, p.Number, p.Address, p.Birth, p.Issuer}
+	parts := append([]string{p.Name, p.Number, p.Address, p.Birth, p.Issuer}, p.NewAddresses...)
 	for _, s := range []struct {
 		text string
 		n    int
@@ -47,9 +32,9 @@ func found(text string, p sim.Person, photo []byte) (all []string) {
 		parts = append(parts, string(photo[i:i+8]))
 	}
 	for _, part := range parts {
-		for _, trace := range traces(part) {
-			if strings.Contains(text, trace) {
-				all = append(all, trace)
+		for _, trace := range betrayals(part) {
+			if strings.Contains(text, string(trace)) {
+				all = append(all, string(trace))
 			}
 		}
 	}
@@ -97,6 +82,7 @@ func TestRecord(t *testing.T) {
 	reader, pty := w.addReader("05", sim.ReaderOptions{Baud: 115200})
 	person := sim.MadeUp(7)
 	person.Address = "虚构省样例市示范区金丝雀大道七千七百七十七号"
+	person.NewAddresses = []string{"虚构省样例市示范区百灵鸟大道八千八百八十八号"}
 	card, err := person.Card()
 	if err != nil {
 		t.Fatal(err)

@@ -264,8 +264,8 @@ func everyKind(t *testing.T, b *browser) {
     if (masked.includes("虚构省新址") || !open.includes("虚构省新址")) wrong.push(id + ": the new address");
   }
   for (const code of %s) if (!d.photo[code]) wrong.push("no sentence for " + code);
-  for (const code of ["bad_character", "bad_date", "unknown_code", "bad_number", "birth_mismatch", "sex_mismatch", "number_mismatch", "blank"]) {
-    for (const field of ["name", "sex_code", "nation_code", "birth", "valid_to", "id_number"]) {
+  for (const code of ["bad_character", "bad_date", "unknown_code", "bad_number", "birth_mismatch", "sex_mismatch", "number_mismatch", "nationality_mismatch", "unknown_kind", "blank"]) {
+    for (const field of ["name", "sex_code", "nation_code", "birth", "valid_to", "id_number", "english_name", "nationality", "issuer", "address", "previous_number_link", "type_flag"]) {
       const s = sentenceOf({ code, field });
       if (s.includes("_") || s.includes("undefined")) wrong.push("no sentence for " + code + " of " + field + ": " + s);
     }

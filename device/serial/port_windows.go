@@ -66,11 +66,24 @@ func (p *port) Read(b []byte) (int, error) {
 	}
 }
 
-// SetRate changes the rate at once, in bits per second.
+// SetRate changes the rate at once, in bits per second. The library closes a port
+// that does not take it.
 func (p *port) SetRate(baud int) error {
-	p.mode.BaudRate = baud
-	if err := p.lib.SetMode(&p.mode); err != nil {
-		return p.err("set rate of", err)
+	return p.with("set rate of", func() error {
+		p.mode.BaudRate = baud
+		return p.lib.SetMode(&p.mode)
+	})
+}
+
+// with calls f unless the port is closed, whose handle may be another's by then.
+func (p *port) with(op string, f func() error) error {
+	p.reading.Lock()
+	defer p.reading.Unlock()
+	if p.isClosed() {
+		return p.err(op, os.ErrClosed)
+	}
+	if err := f(); err != nil {
+		return p.err(op, err)
 	}
 	return nil
 }
@@ -122,7 +135,7 @@ func (p *port) SetReadDeadline(t time.Time) error  { return p.setDeadline(&p.rea
 func (p *port) SetWriteDeadline(t time.Time) error { return p.setDeadline(&p.writeBy, t) }
 
 // ResetInput drops what has arrived and was not read.
-func (p *port) ResetInput() error { return p.lib.ResetInputBuffer() }
+func (p *port) ResetInput() error { return p.with("flush", p.lib.ResetInputBuffer) }
 
 func (p *port) Close() error { return p.shut() }
 

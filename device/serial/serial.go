@@ -34,8 +34,9 @@ import (
 const firstRate = 115200
 
 // Dial opens the port of a serial address: 8N1 and the like as the address
-// says, no flow control, raw bytes. device.SetRate changes the rate later. Opening raises DTR and RTS on most systems
-// before an off in the address can lower them.
+// says, no flow control, raw bytes; device.SetRate changes the rate later.
+// Opening raises DTR and RTS on most systems before an off in the address can
+// lower them.
 func Dial(a device.Address) device.Dial {
 	return func(ctx context.Context) (device.Conn, error) {
 		if err := ctx.Err(); err != nil {

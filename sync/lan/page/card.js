@@ -64,6 +64,7 @@ export function rowsOf(held, shown) {
 // sentenceOf says what is doubtful about a card.
 export function sentenceOf(warning) {
   const say = t().desk.warning[warning.code];
-  const label = t().desk.field[{ sex_code: "sex", nation_code: "nation", valid_from: "validity", valid_to: "validity" }[warning.field] || warning.field] || warning.field;
+  const shownAs = { sex_code: "sex", nation_code: "nation", valid_from: "validity", valid_to: "validity", previous_number_link: "previous_id_number", type_flag: "card" };
+  const label = t().desk.field[shownAs[warning.field] || warning.field] || warning.field;
   return say ? say(label) : `${label}: ${warning.code}`;
 }

@@ -46,7 +46,7 @@ export const texts = {
       sex: { 1: "男", 2: "女" },
       type: { resident_id_card: "居民身份证", foreigner_permanent_residence_2017: "外国人永久居留身份证（2017版）", foreigner_permanent_residence_2023: "外国人永久居留身份证（2023版）", hmt_residence_permit: "港澳台居民居住证", unknown: "未知种类的证件" },
       field: {
-        name: "姓名", english_name: "英文姓名", sex: "性别", nation: "民族", nationality: "国籍", birth: "出生日期", address: "住址", new_address: "新住址", id_number: "证件号码", issuer: "签发机关",
+        card: "证件", name: "姓名", english_name: "英文姓名", sex: "性别", nation: "民族", nationality: "国籍", birth: "出生日期", address: "住址", new_address: "新住址", id_number: "证件号码", issuer: "签发机关",
         validity: "有效期限", region: "地区", travel_permit_number: "通行证号码", issue_count: "签发次数", authority_code: "受理机关代码", version: "版本", renewals: "换证次数", previous_id_number: "原证件号码",
       },
       warning: {
@@ -105,10 +105,10 @@ export const texts = {
         revoked: "The pairing of this workstation no longer stands; pair it again.", code: "The code is wrong, used or too old; ask for a new one.", too_many: "Too many wrong codes; wait ten minutes.", workstation: "Name the workstation, in at most 64 characters.",
         elsewhere: "This code belongs to another window.", unreachable: "The gateway cannot be reached; try again in a moment.", claimed: "Another request uses the reader; try again in a moment.", no_card: "No card was read; take it off and put it on again.", trouble: "The gateway did not do this; try again in a moment.",
       },
-      sex: { 1: "male", 2: "female" },
+      sex: { 0: "unknown", 1: "male", 2: "female", 9: "not stated" },
       type: { resident_id_card: "Resident identity card", foreigner_permanent_residence_2017: "Foreigner's permanent residence card (2017)", foreigner_permanent_residence_2023: "Foreigner's permanent residence card (2023)", hmt_residence_permit: "Residence permit for Hong Kong, Macao and Taiwan residents", unknown: "Card of an unknown kind" },
       field: {
-        name: "Name", english_name: "English name", sex: "Sex", nation: "Ethnic group", nationality: "Nationality", birth: "Date of birth", address: "Address", new_address: "New address", id_number: "Number", issuer: "Issued by",
+        card: "Card", name: "Name", english_name: "English name", sex: "Sex", nation: "Ethnic group", nationality: "Nationality", birth: "Date of birth", address: "Address", new_address: "New address", id_number: "Number", issuer: "Issued by",
         validity: "Valid", region: "Region", travel_permit_number: "Travel permit number", issue_count: "Times issued", authority_code: "Authority code", version: "Version", renewals: "Renewals", previous_id_number: "Previous number",
       },
       warning: {

@@ -3,12 +3,16 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/hallagent/hallagent/device/sim"
 	"github.com/hallagent/hallagent/idcard"
 )
 
@@ -27,23 +31,34 @@ func TestRatesThatWereRemembered(t *testing.T) {
 	}
 }
 
+// settable is a line with a rate that may be anything.
+type settable struct{ net.Conn }
+
+func (settable) SetRate(int) error { return nil }
+
 func TestRatesAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reader, err := idcard.NewReader(idcard.Config{ID: "rd-05", Kind: "sam", Auto: true}, nil, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
-		dir := t.TempDir()
-		a := &Agent{rates: readRates(filepath.Join(dir, "rates.json")), readers: []readerOnLine{{"window-05", reader, nil}}}
+		a := &Agent{rates: readRates(filepath.Join(t.TempDir(), "rates.json")), readers: []readerOnLine{{"window-05", reader, nil}}}
 		a.rates.known["window-06"] = 19200 // of a line that is not configured now
 		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- a.rememberRates(ctx) }()
+		var wg sync.WaitGroup
+		wg.Go(func() { a.rememberRates(ctx) })
 		time.Sleep(3 * remember)
 		if _, err := os.Stat(a.rates.path); err == nil {
 			t.Error("a file without anything found")
 		}
+		host, dev := net.Pipe()
+		wg.Go(func() { sim.NewReader(sim.ReaderOptions{}).Serve(ctx, dev) })
+		wg.Go(func() { reader.Use(ctx, settable{host}, func() {}) })
+		time.Sleep(2 * remember)
+		if got := readRates(a.rates.path).known; !maps.Equal(got, map[string]int{"window-05": 115200, "window-06": 19200}) {
+			t.Errorf("kept: %v", got)
+		}
 		cancel()
-		<-done
+		wg.Wait()
 	})
 }

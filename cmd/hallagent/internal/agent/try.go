@@ -8,6 +8,7 @@ import (
 
 	"github.com/hallagent/hallagent/cmd/hallagent/internal/config"
 	"github.com/hallagent/hallagent/device"
+	"github.com/hallagent/hallagent/idcard/photo"
 	"github.com/hallagent/hallagent/sync/mqtt"
 )
 
@@ -20,23 +21,23 @@ type Tried struct {
 
 const tryLimit = 10 * time.Second // for one line, or for the broker
 
-// Try opens every line once, looks for the photo decoder and connects to the broker, under another client id
-// than the agent's. It asks no device anything.
+// Try opens every line once, looks for the photo decoder and connects to the
+// broker, under another client id than the agent's. It asks no device anything.
 func Try(ctx context.Context, cfg config.Config) []Tried {
 	var all []Tried
 	for _, l := range cfg.Lines {
 		all = append(all, tryLine(ctx, l))
 	}
 	if len(cfg.Photo.Decoder) > 0 {
-		all = append(all, tryDecoder(cfg.Photo.Decoder[0]))
+		all = append(all, tryDecoder(cfg.Photo.Decoder))
 	}
 	return append(all, tryBroker(ctx, cfg))
 }
 
 // tryDecoder looks for the program and does not run it: there is no photo.
-func tryDecoder(program string) Tried {
-	t := Tried{What: "photo decoder"}
-	if _, t.Err = exec.LookPath(program); t.Err != nil {
+func tryDecoder(command []string) Tried {
+	t := Tried{What: "photo decoder, locked in by " + photo.New(photo.Options{Command: command}).Status().Sandbox}
+	if _, t.Err = exec.LookPath(command[0]); t.Err != nil {
 		t.Hint = "correct photo.decoder, install the program, or let the agent's user execute it"
 	}
 	return t

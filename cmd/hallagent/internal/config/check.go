@@ -363,11 +363,19 @@ func (c *Config) checkPhoto(d *decoder) {
 			d.fail(path, "write it without", "has a NUL character")
 		case i == 0 && !filepath.IsAbs(word):
 			d.fail(path, "write the whole path, such as /opt/vendor/wlt2bmp, and each argument as an item of its own", "%q is no absolute path", word)
+		case i == 0 && within(c.Data, filepath.Dir(word)):
+			d.warn(path, "move it to a folder of its own, such as /opt/vendor", "the decoder may read its own folder, and data lies in it")
 		}
 	}
 	if p.Limit < 100*time.Millisecond || p.Limit > 10*time.Second {
 		d.fail("photo.limit", "100ms to 10s; 5s suits most decoders", "%v is no useful limit", p.Limit)
 	}
+}
+
+// within says whether a path lies in a folder.
+func within(path, folder string) bool {
+	rel, err := filepath.Rel(folder, path)
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
 // checkLater names the keys that are understood and have no effect yet: better
