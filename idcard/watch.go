@@ -9,7 +9,6 @@ import (
 const (
 	goneProofs = 2           // presence tests in a row that must say so before a card is gone
 	goneAfter  = 2           // finds in a row without a card after which one that find shows is gone
-	muteLimit  = 2           // unanswered presence tests in a row after which find takes their place
 	recheck    = time.Second // between two readings of a card that find goes on showing
 )
 
@@ -76,11 +75,19 @@ func (s *session) there() {
 }
 
 // unheard notes a presence test without an answer, though the module answered
-// something else after it. It is given up sooner for the next card.
+// something else after it. After so many in a row the test is given up: soon
+// where it never worked, late where it did and the line is to blame.
 func (s *session) unheard(err error) {
 	s.card.answers = 0
 	s.card.mute++
-	if !s.gentle && (s.coarse || s.card.mute >= muteLimit) {
+	most := 2
+	switch {
+	case s.gentle:
+		most = 5
+	case s.coarse:
+		most = 1
+	}
+	if s.card.mute >= most {
 		s.watchOtherwise(err)
 	}
 }

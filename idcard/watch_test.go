@@ -34,6 +34,7 @@ func TestWatchByFind(t *testing.T) {
 		"shown, then swapped":               {[][]step{laid(one), mute, laid(one), {found, none}, laid(two), mute1, {none}}, "card removed card removed"},
 		"answers lost on a good module":     {[][]step{laid(one), {there, there}, mute, mute, {there, doubt, doubt, none}}, "card removed"},
 		"shown, swapped between two finds":  {[][]step{laid(one), mute, laid(one), {found, found, found, found, found, found}, laid(two), mute1, {none}}, "card removed card removed"},
+		"no answer any more":                {[][]step{laid(one), {there, there}, mute, mute, mute1, {none}, laid(two), {there}}, "card removed card removed"},
 		"noise is not silence":              {[][]step{laid(one), {say(presence, disturbed(there.answer)), settled, say(presence, disturbed(there.answer)), settled, say(presence, there.answer[:5]), settled, there, there}}, "card removed"},
 		"no command for it":                 {[][]step{laid(one), {say(presence, answer(0x21)), none, none}, laid(two), {say(presence, answer(0x21)), none}}, "card removed card removed"},
 		"no answer after the first":         {[][]step{laid(one), {there}, mute, {none}, laid(two), {there}, mute1, {none}}, "card removed card removed"},
