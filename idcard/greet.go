@@ -47,7 +47,7 @@ func (s *session) contact() error {
 		}
 		_, err := s.try(askStatus)
 		var status *StatusError
-		if err == nil || errors.As(err, &status) {
+		if err == nil || errors.As(err, &status) && ofModule(status.SW3) { // else it is late, and another's
 			s.astray = false
 			s.settleRate()
 			return err

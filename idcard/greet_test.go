@@ -120,6 +120,18 @@ func TestRateOfALineWithout(t *testing.T) {
 	})
 }
 
+// What an agent that was killed left on the line is no answer to the greeting.
+func TestLateAnswerBeforeTheGreeting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, left := range []Frame{answer(0x41), answer(0x90, make([]byte, cardSize)...)} {
+			_, events, err := raw(t, say(askStatus, left), say(askStatus, answer(0x90)), hello[1], hello[2], none)
+			if len(events) > 0 || !hungUp(err) {
+				t.Errorf("events: %s, Use = %v", names(events), err)
+			}
+		}
+	})
+}
+
 func TestIdsThatDiffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		id := func(n byte) step { return say(askSAMID, answer(0x90, append([]byte{n}, goodID[1:]...)...)) }

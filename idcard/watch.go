@@ -56,13 +56,12 @@ func (s *session) watch() (again bool, err error) {
 			s.removed()
 		}
 		return true, nil
-	case garbled(err):
-		return true, nil
-	case unanswered(err):
+	case !passing(err):
+		return false, err
+	case !garbled(err):
 		s.unheard(err)
-		return true, nil
 	}
-	return false, unlessPassing(err)
+	return true, nil
 }
 
 // there notes that the card lies there. Some modules answer no more than the
