@@ -195,7 +195,7 @@ func BenchmarkRatioWholeRead(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	module := sim.NewReader(sim.ReaderOptions{Baud: 115200})
+	module := sim.NewReader(sim.ReaderOptions{Baud: 115200, Exact: true})
 	owned(b, func(ctx context.Context) { module.Serve(ctx, pty) })
 	address, err := device.ParseAddress("serial://" + pty.Name)
 	if err != nil {

@@ -37,7 +37,7 @@ func TestReaderTakesTheLinesTime(t *testing.T) {
 	p := openPTY(t)
 	host := openHost(t, p)
 	setBaud(t, p, unix.B115200)
-	r := NewReader(ReaderOptions{Baud: baud})
+	r := NewReader(ReaderOptions{Baud: baud, Exact: true})
 	go r.Serve(context.Background(), p) // ends with the terminal
 	requests := [][]byte{askFind, askSelect, askRead}
 	sizes := []int{15, 19, 1295}

@@ -17,6 +17,7 @@ type ReaderOptions struct {
 	SAMID [16]byte      // little-endian u16, u16, u32, u32, u32; the zero value stands for a made-up one
 	Baud  int           // bytes are paced at this rate; 0: as fast as it goes
 	Work  time.Duration // what the module needs for a read before its first byte
+	Exact bool          // ends of answers are timed more exactly than timers do, at the price of a thread each
 
 	// Sent, if set, is called after each answer; at is when its last byte was
 	// handed to the line.
@@ -252,7 +253,7 @@ func (s *readerLine) Write(b []byte) (int, error) {
 }
 
 func (s *readerLine) nap(d time.Duration) {
-	if line, ok := s.rw.(napper); ok {
+	if line, ok := s.rw.(napper); ok && s.opts.Exact {
 		line.nap(d)
 		return
 	}
