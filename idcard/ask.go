@@ -19,13 +19,16 @@ const (
 type unansweredError struct {
 	request string
 	rubbish int  // bytes that came instead
-	echoed  bool // of which all are the request itself
+	echoed  bool // all of them are the request itself
+	begun   int  // bytes of an answer that stopped
 }
 
 func (e *unansweredError) Error() string {
 	switch {
 	case e.echoed:
 		return e.request + ": no answer, only the request came back (an adapter that hears itself, or crossed wires)"
+	case e.begun > 0:
+		return fmt.Sprintf("%s: the answer stopped after %d bytes", e.request, e.begun)
 	case e.rubbish > 0:
 		return fmt.Sprintf("%s: no valid answer, %d bytes of rubbish (wrong baud rate or a disturbed line)", e.request, e.rubbish)
 	}
@@ -120,8 +123,9 @@ func (s *session) try(q request) (Frame, error) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.astray = true
-		echoed := counts.Echoes > before.Echoes && counts.Discarded == before.Discarded && s.framer.Pending() == 0
-		return nil, missed(q, odd, &unansweredError{q.name, n, echoed})
+		begun := s.framer.Pending()
+		echoed := counts.Echoes > before.Echoes && counts.Discarded == before.Discarded && begun == 0
+		return nil, missed(q, odd, &unansweredError{q.name, n, echoed, begun})
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", q.name, err)
 	}

@@ -1,7 +1,6 @@
 package idcard
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -10,9 +9,12 @@ import (
 	"github.com/hallagent/hallagent/device"
 )
 
-// quietAway is the number of finds in a row without a card after which a trouble
-// that was told is news again.
-const quietAway = 2
+const (
+	quietAway  = 2                // finds in a row without a card after which a trouble that was told is news again
+	oddFinds   = 2                // finds in a row that were refused, after which the teller is told
+	mutedFinds = 3                // finds in a row that stayed unanswered, after which the teller is told
+	keepFor    = 10 * time.Minute // a card is kept to be handed on again, if it lies there for so long
+)
 
 // errLift says that a card that was to be read again must be lifted first.
 var errLift = errors.New("the module does not read this card again before it was lifted")
@@ -32,7 +34,9 @@ type session struct {
 	gentle bool  // the module answers one presence test after the other
 	coarse bool  // the module left presence tests unanswered
 
-	away  int             // finds in a row that found no card
+	away  int             // finds in a row that found no card since there was trouble
+	faint int             // finds in a row without an answer that says anything
+	taken bool            // a card was found and is being read
 	moved error           // why the card there was not read at the first try
 	told  map[string]bool // codes of the troubles delivered since no card was there
 	again bool            // somebody wants the card there to be read again
@@ -46,6 +50,7 @@ func (s *session) run() error {
 	if err := s.greet(); err != nil {
 		return err
 	}
+	s.again, s.unread = s.unread, false
 	poll := time.NewTicker(s.cfg.Poll)
 	defer poll.Stop()
 	for {
@@ -73,18 +78,24 @@ func (s *session) wait(c <-chan time.Time) error {
 	return nil
 }
 
-// end leaves nothing of a person behind.
+// end leaves nothing of a person behind. A card that a module fell silent over
+// may lie there as one that was read, and be denied from now on.
 func (s *session) end(err error) {
 	s.framer.Reset()
 	if s.card.present && s.ctx.Err() == nil {
 		s.emit(Event{Type: CardRemoved})
 	}
+	s.card.forget()
+	s.unread = s.taken && errors.Is(err, device.ErrSilent)
 	s.offline(err)
 }
 
 // turn asks once whether a card has come or gone. again says that the next turn
 // must not wait for the poll.
 func (s *session) turn() (again bool, err error) {
+	if time.Since(s.card.since) > keepFor {
+		s.card.forget()
+	}
 	switch {
 	case s.again:
 		s.again = false
@@ -105,17 +116,38 @@ func (s *session) look() (again bool, err error) {
 		return false, nil
 	}
 	if err != nil {
-		if !unanswered(err) && passing(err) {
-			s.tell(err)
-		}
-		return false, unlessPassing(err)
+		return false, s.fail(err)
 	}
 	return s.take()
 }
 
+// fail deals with a find that says neither yes nor no. One that was disturbed is
+// made good by the next; what goes on is told.
+func (s *session) fail(err error) error {
+	if !passing(err) {
+		return err
+	}
+	s.faint++
+	switch {
+	case hasStatus(err, selfTestFailed, notAuthorised), s.faint >= mutedFinds && unanswered(err):
+		s.tellIll(err)
+	case s.faint >= oddFinds && !unanswered(err):
+		s.tell(err)
+	}
+	return nil
+}
+
+// tellIll tells of a trouble that is the module's own, not of a card.
+func (s *session) tellIll(err error) {
+	t := troubleOf(err)
+	s.health(&t)
+	s.tell(err)
+}
+
 // take selects and reads the card that was found.
 func (s *session) take() (again bool, err error) {
-	s.away = 0
+	s.taken, s.away, s.faint = true, 0, 0
+	defer func() { s.taken = err != nil }()
 	s.health(nil)
 	if _, err := s.ask(choose); err != nil {
 		return s.stumble(err)
@@ -143,9 +175,20 @@ func (s *session) readAgain(lost error) (Frame, error) {
 	return f, err
 }
 
-// reread reads the card that lies there, though it was read before.
+// reread hands the card that lies there on once more. One that the module says
+// has not moved since it was read is the same; otherwise it is read again, which
+// not every module does.
 func (s *session) reread() error {
 	s.told = nil
+	if s.card.kept != nil && !s.card.byFind {
+		if _, err := s.ask(presence); err == nil || hasStatus(err, noContent) {
+			s.card.asked = false // so that the new addresses follow again
+			s.emit(s.card.kept.copy())
+			return nil
+		} else if !passing(err) {
+			return err
+		}
+	}
 	_, none := s.ask(find)
 	if none != nil && !hasStatus(none, noCard) {
 		return s.tellPassing(none)
@@ -176,6 +219,7 @@ func (s *session) tellPassing(err error) error {
 // nobody deals with a find that found no card.
 func (s *session) nobody() {
 	s.health(nil)
+	s.faint = 0
 	if s.moved != nil { // it was lifted before it was read
 		s.tell(s.moved)
 		s.moved = nil
@@ -229,13 +273,16 @@ func (s *session) read(f Frame, asked bool) (again bool, _ error) {
 		st.Card = true
 		st.Scans++
 	})
-	s.card = lying{present: true, digest: digest}
-	s.emit(Event{Type: CardRead, Card: &card, Photo: bytes.Clone(photo), Warnings: warnings})
+	s.card.forget()
+	kept := Event{Type: CardRead, Card: &card, Photo: photo, Warnings: warnings}.copy()
+	s.card = lying{present: true, digest: digest, kept: &kept, since: time.Now()}
+	s.emit(kept.copy())
 	return true, nil
 }
 
 // removed notes that the card was lifted.
 func (s *session) removed() {
+	s.card.forget()
 	s.card, s.told = lying{}, nil
 	s.change(func(st *Status) { st.Card = false })
 	s.emit(Event{Type: CardRemoved})
@@ -244,9 +291,7 @@ func (s *session) removed() {
 // tell delivers a trouble, unless the card there was told of with it before.
 func (s *session) tell(err error) {
 	t := troubleOf(err)
-	if hasStatus(err, selfTestFailed, notAuthorised) {
-		s.health(&t)
-	}
+	s.away = 0
 	if s.told[t.Code] {
 		return
 	}

@@ -9,8 +9,10 @@
 // brings it back.
 //
 // A chip is the authority on what it says. Doubts about a card are warnings to
-// show, never reasons to refuse it. What is read is handed on once, in an
-// Event, and kept nowhere: Card and Event print and log nothing of the person.
+// show, never reasons to refuse it. What is read is handed on in an Event, and
+// once more where somebody asks while the card lies there unmoved; it is forgotten
+// when the card is lifted, and after ten minutes. Card and Event print and log
+// nothing of the person.
 //
 // Limits: the photo is handed on as the 1024 bytes of the card, since its coding
 // is not public. Fingerprints and the card's management number are understood

@@ -1,6 +1,7 @@
 package idcard
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +14,7 @@ type EventType string
 // What happens at a reader.
 const (
 	CardRead      EventType = "card"      // Card, Photo and Warnings are set
-	CardAddresses EventType = "addresses" // Addresses of the card that was read before are set
+	CardAddresses EventType = "addresses" // of the card that was read before: Addresses and Warnings are set
 	CardRemoved   EventType = "removed"   // the card was lifted, or the line to it lost
 	CardTroubled  EventType = "trouble"   // Trouble is set
 )
@@ -30,6 +31,13 @@ type Event struct {
 	Warnings  []Warning `json:"warnings,omitempty"`
 	Addresses []string  `json:"new_addresses,omitempty"` // that the chip holds besides the printed one
 	Trouble   *Trouble  `json:"trouble,omitempty"`
+}
+
+// copy shares no memory with e that anybody would clear.
+func (e Event) copy() Event {
+	c := *e.Card
+	e.Card, e.Photo = &c, bytes.Clone(e.Photo)
+	return e
 }
 
 // Format prints type and reader, whatever the verb.

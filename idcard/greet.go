@@ -28,7 +28,7 @@ func (s *session) greet() error {
 		if !passing(err) {
 			return err
 		}
-		s.tell(err)
+		s.tellIll(err)
 		if err := s.wait(time.After(illPause)); err != nil {
 			return err
 		}

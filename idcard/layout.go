@@ -75,7 +75,7 @@ var foreigner2017 = layout{
 	check: func(p *parse) {
 		fits := p.expectNumber(func(n string) bool { return len(n) == 15 })
 		p.compareWithNumber()
-		if c := &p.card; fits && c.Nationality != "" && strings.TrimRight(string(c.IDNumber[:3]), "<") != string(c.Nationality) {
+		if c := &p.card; fits && c.Nationality != "" && fill(string(c.IDNumber[:3])) != fill(string(c.Nationality)) {
 			p.warn(NationalityMismatch, "nationality")
 		}
 	},
@@ -166,6 +166,9 @@ var stranger = layout{
 		p.warnings = []Warning{{UnknownKind, "type_flag"}}
 	},
 }
+
+// fill takes the fillers off a country code: D<< and D are the same.
+func fill(country string) string { return strings.TrimRight(country, "<") }
 
 func at(offset, length int) []run { return []run{{offset, length}} }
 

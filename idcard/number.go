@@ -3,7 +3,6 @@ package idcard
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -66,7 +65,7 @@ func checkCitizen(number string) error {
 }
 
 func checkForeigner(number string) error {
-	country := strings.TrimRight(number[:3], "<")
+	country := fill(number[:3])
 	if country == "" {
 		return errNumberCharacter
 	}

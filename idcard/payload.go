@@ -53,17 +53,21 @@ func splitCard(data []byte) (text, photo []byte, err error) {
 
 // ParseAddresses reads the addresses that were added to a card (30 03): up to
 // four slots of 70 bytes, of which blank ones are left out.
-func ParseAddresses(data []byte) ([]string, error) {
+func ParseAddresses(data []byte) ([]string, []Warning, error) {
 	if len(data)%addressSize != 0 || len(data) > 4*addressSize {
-		return nil, &PayloadError{presence.name, fmt.Sprintf("%d bytes of addresses", len(data))}
+		return nil, nil, &PayloadError{presence.name, fmt.Sprintf("%d bytes of addresses", len(data))}
 	}
-	addresses := []string{}
+	addresses, doubts := []string{}, &parse{}
 	for ; len(data) > 0; data = data[addressSize:] {
-		if text, _ := decode(data[:addressSize]); text != "" {
+		text, whole := decode(data[:addressSize])
+		if text != "" {
 			addresses = append(addresses, text)
 		}
+		if !whole && !doubts.doubts("new_address") {
+			doubts.warn(BadCharacter, "new_address")
+		}
 	}
-	return addresses, nil
+	return addresses, doubts.warnings, nil
 }
 
 // Finger is what the head of a fingerprint record says; the template behind it

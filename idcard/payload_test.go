@@ -29,7 +29,7 @@ func TestPayloadVectors(t *testing.T) {
 		case v.Name == "sam_id":
 			got = map[string]any{"sam_id": samID(data)}
 		case strings.HasPrefix(v.Name, "new_address"):
-			added, err := ParseAddresses(data)
+			added, _, err := ParseAddresses(data)
 			if err != nil {
 				t.Errorf("%s: %v", v.Name, err)
 			}
@@ -109,7 +109,7 @@ func TestBadPayloads(t *testing.T) {
 		}
 	}
 	for n := range 5*addressSize + 1 {
-		if _, err := ParseAddresses(make([]byte, n)); (err == nil) != (n%addressSize == 0 && n <= 4*addressSize) {
+		if _, _, err := ParseAddresses(make([]byte, n)); (err == nil) != (n%addressSize == 0 && n <= 4*addressSize) {
 			t.Errorf("%d bytes of addresses: %v", n, err)
 		}
 	}

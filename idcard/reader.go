@@ -40,6 +40,7 @@ type Reader struct {
 	framer  Frames // used by Use only
 	seed    maphash.Seed
 	wanted  chan struct{} // holds a wish for the card there to be read again
+	unread  bool          // the module fell silent over a card; used by Use only
 
 	mu     sync.Mutex
 	status Status
@@ -104,10 +105,10 @@ func (r *Reader) Status() Status {
 	return s
 }
 
-// Reread asks for the card that lies on the reader to be read again, within the
-// poll. What comes of it is delivered as for a card laid down: the card, or a
-// trouble, lift_card where the module does not do it. It is false while the
-// reader does not answer.
+// Reread asks for the card that lies on the reader once more, within the poll.
+// What comes of it is delivered as for a card laid down: the card, or a trouble,
+// lift_card where it cannot be told to be unmoved and the module does not read it
+// again. It is false while the reader does not answer.
 func (r *Reader) Reread() bool {
 	if r.Status().State != device.Online {
 		return false

@@ -207,6 +207,11 @@ func TestTroubles(t *testing.T) {
 		"told again when laid again":  {[]step{found, selected, failed, found, selected, failed, none, none, found, selected, failed, found, selected, failed}, "trouble:read_failed trouble:read_failed"},
 		"verification fails":          {[]step{found, selected, say(readCard, answer(0x33)), found, selected, say(readCard, answer(0x33))}, "trouble:info_verify_error"},
 		"module ill on find":          {[]step{say(find, answer(0x66)), say(find, answer(0x66)), none}, "trouble:sam_not_authorised"},
+		"find disturbed once":         {[]step{say(find, answer(0x24)), none, say(find, answer(0x81)), settled, found, selected, good}, "card removed"},
+		"find refused":                {[]step{say(find, answer(0x24)), say(find, answer(0x24)), say(find, answer(0x24)), none}, "trouble:unknown_error"},
+		"find never answered":         {[]step{hush(find), settled, hush(find), settled, hush(find), settled, hush(find), settled, found, selected, good}, "trouble:no_answer card removed"},
+		"find always garbled":         {slices.Repeat([]step{say(find, disturbed(none.answer)), settled}, 5), "trouble:garbled_answer"},
+		"the next card's own trouble": {[]step{none, none, none, say(find, answer(0x24)), say(find, answer(0x24)), none, none, none, found, say(choose, answer(0x24)), none}, "trouble:unknown_error trouble:unknown_error"},
 		"other kind of card":          {[]step{found, selected, say(readCard, foreign), there, there, doubt, doubt, none}, "card removed"},
 		"success without a card":      {[]step{found, selected, say(readCard, answer(0x90)), settled, none}, "trouble:bad_payload"},
 		"read unanswered":             {[]step{found, selected, hush(readCard), settled, selected, failed, found, selected, good}, "card removed"},
@@ -373,4 +378,35 @@ func TestReaderLogsNothingPersonal(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A card over which the module fell silent is not forgotten: it is tried again
+// when the module answers, and the teller is told if that does not help.
+func TestSilentOverACard(t *testing.T) {
+	good := say(readCard, vectorCardOf(t, "cn-01-plain").Response)
+	wedge := append(slices.Clone(hello), found, selected, hush(readCard), hush(askSAMID), hush(askStatus), step{linger: true})
+	for want, after := range map[string][]step{
+		"card removed":          {none, selected, good, there},
+		"trouble:no_card_found": {none, say(choose, answer(0x81)), say(readCard, answer(0x41)), none},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var events []happening
+			r, err := NewReader(Config{ID: "rd-05", Kind: "sam", Baud: 115200}, func(_ context.Context, e Event) {
+				events = append(events, happening{Event: e})
+			}, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, steps := range [][]step{wedge, append(slices.Clone(hello), after...)} {
+				near, far := net.Pipe()
+				go play(t, far, steps)
+				r.Use(t.Context(), near, func() {})
+				near.Close()
+				synctest.Wait()
+			}
+			if got := names(events); got != want {
+				t.Errorf("events: %s; want %s", got, want)
+			}
+		})
+	}
 }

@@ -132,7 +132,7 @@ func (p *parse) nation(name, text string) {
 
 func (p *parse) nationality(name, text string) {
 	p.card.Nationality = Optional(text)
-	for _, c := range []byte(text) {
+	for _, c := range []byte(fill(text)) {
 		if !isLetter(c) {
 			p.warn(UnknownCode, name)
 			return

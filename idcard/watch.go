@@ -2,7 +2,6 @@ package idcard
 
 import (
 	"errors"
-	"slices"
 	"time"
 )
 
@@ -16,7 +15,9 @@ const (
 type lying struct {
 	present bool
 	digest  uint64 // of its text
-	asked   bool   // for the addresses that were added to it
+	kept    *Event // to be handed on again
+	since   time.Time
+	asked   bool // for the addresses that were added to it
 
 	answers int // presence tests in a row that said it is there
 	doubts  int // presence tests in a row that said it is gone
@@ -26,6 +27,15 @@ type lying struct {
 	denied  int       // finds in a row that did not show it
 	shown   bool      // find shows it though it was read
 	checked time.Time // it was last read to see that it is still the same
+}
+
+// forget leaves nothing of the person behind.
+func (l *lying) forget() {
+	if l.kept != nil {
+		clear(l.kept.Photo)
+		*l.kept.Card = Card{}
+		l.kept = nil
+	}
 }
 
 // watch asks whether the card that was read still lies there. Find would say no
@@ -98,9 +108,9 @@ func (s *session) addresses(f Frame) {
 		return
 	}
 	s.card.asked = true
-	added, err := ParseAddresses(f.Data())
+	added, warnings, err := ParseAddresses(f.Data())
 	if err == nil && len(added) > 0 {
-		s.emit(Event{Type: CardAddresses, Addresses: slices.Clip(added)})
+		s.emit(Event{Type: CardAddresses, Addresses: added, Warnings: warnings})
 	}
 }
 
@@ -128,10 +138,7 @@ func (s *session) watchByFind() (again bool, err error) {
 		}
 		return false, nil
 	case err != nil:
-		if hasStatus(err, selfTestFailed, notAuthorised) {
-			s.tell(err)
-		}
-		return false, unlessPassing(err)
+		return false, s.fail(err)
 	case s.card.shown && s.card.denied == 0 && time.Since(s.card.checked) < recheck:
 		return false, nil
 	case s.card.denied > 0 && !s.card.shown:

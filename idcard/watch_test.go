@@ -35,6 +35,7 @@ func TestWatchByFind(t *testing.T) {
 		"answers lost on a good module":     {[][]step{laid(one), {there, there}, mute, mute, {there, doubt, doubt, none}}, "card removed"},
 		"shown, swapped between two finds":  {[][]step{laid(one), mute, laid(one), {found, found, found, found, found, found}, laid(two), mute1, {none}}, "card removed card removed"},
 		"no answer any more":                {[][]step{laid(one), {there, there}, mute, mute, mute1, {none}, laid(two), {there}}, "card removed card removed"},
+		"find refused all the time":         {[][]step{laid(one), mute, {none, say(find, answer(0x24)), say(find, answer(0x24)), say(find, answer(0x24)), found, selected, two, hush(presence), settled, none}}, "card trouble:unknown_error removed card removed"},
 		"noise is not silence":              {[][]step{laid(one), {say(presence, disturbed(there.answer)), settled, say(presence, disturbed(there.answer)), settled, say(presence, there.answer[:5]), settled, there, there}}, "card removed"},
 		"no command for it":                 {[][]step{laid(one), {say(presence, answer(0x21)), none, none}, laid(two), {say(presence, answer(0x21)), none}}, "card removed card removed"},
 		"no answer after the first":         {[][]step{laid(one), {there}, mute, {none}, laid(two), {there}, mute1, {none}}, "card removed card removed"},
@@ -74,16 +75,21 @@ func TestReread(t *testing.T) {
 	one := say(readCard, vectorCardOf(t, "cn-01-plain").Response)
 	two := say(readCard, vectorCardOf(t, "cn-02-female-long-term").Response)
 	failed := say(readCard, answer(0x41))
+	block := bytes.Repeat([]byte{' ', 0}, addressSize/2)
+	put(block, 0, addressSize, "虚构省样例市新路1号")
+	with := say(presence, answer(0x90, block...))
 	tests := map[string]struct {
 		steps []step // after the card was read, removed or not
 		want  string
 	}{
-		"module reads it again":      {[]step{none, selected, one, there, doubt}, "card card removed"},
-		"select denied, read is not": {[]step{none, say(choose, answer(0x81)), one, there, doubt}, "card card removed"},
-		"found again":                {[]step{found, selected, one, there}, "card card removed"},
-		"module wants it lifted":     {[]step{none, say(choose, answer(0x81)), failed, there, doubt, doubt, found, selected, two}, "card trouble:lift_card removed card removed"},
-		"swapped meanwhile":          {[]step{found, selected, two, there}, "card removed card removed"},
-		"module fell ill":            {[]step{say(find, answer(0x60)), there}, "card trouble:sam_self_test_failed removed"},
+		"it has not moved":           {[]step{there, there, doubt}, "card card removed"},
+		"its new addresses":          {[]step{there, with, doubt}, "card card addresses removed"},
+		"module reads it again":      {[]step{doubt, none, selected, one, there, doubt}, "card card removed"},
+		"select denied, read is not": {[]step{doubt, none, say(choose, answer(0x81)), one, there, doubt}, "card card removed"},
+		"found again":                {[]step{doubt, found, selected, one, there}, "card card removed"},
+		"module wants it lifted":     {[]step{doubt, none, say(choose, answer(0x81)), failed, there, doubt, doubt, found, selected, two}, "card trouble:lift_card removed card removed"},
+		"swapped meanwhile":          {[]step{doubt, found, selected, two, there}, "card removed card removed"},
+		"module fell ill":            {[]step{say(presence, answer(0x60)), say(find, answer(0x60)), there}, "card trouble:sam_self_test_failed removed"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

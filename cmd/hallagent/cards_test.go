@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 	"unicode/utf16"
@@ -115,6 +118,58 @@ func TestCards(t *testing.T) {
 	}
 	if err := json.Unmarshal(next("addresses").data, &added); err != nil || !slices.Equal(added.NewAddresses, []string{"虚构省样例市新路9号", "虚构省样例市更新路8号"}) {
 		t.Errorf("new addresses: %v, %v", added, err)
+	}
+}
+
+// TestReadsWhatLiesThere asks for a card that was laid down before anybody asked,
+// and for one that was given already, on a reader that reads a card once.
+func TestReadsWhatLiesThere(t *testing.T) {
+	w := newWorld(t, "mqtt://127.0.0.1:1")
+	reader, _ := w.addReader("05", sim.ReaderOptions{Baud: 115200})
+	w.configure("")
+	w.start()
+	w.ready()
+	mine, other := w.pair("05"), w.pair("05")
+	ask := func(token, more string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequest("POST", w.url+"/v1/windows/05/reads", strings.NewReader(`{"purpose": "退休申领", "notice": "2026-1", "within": "1s"`+more+`}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
+		req.Header.Set("Content-Type", "application/json")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(body)
+	}
+	v := vectors(t)[0]
+	reader.Lay(v.card(t))
+	eventually(t, 5*time.Second, "the card was read and dropped", func() error {
+		return hasLine(w.metrics(), `hallagent_cards_total{result="unclaimed"} 1`)
+	})
+	number := v.Expected["id_number"].(string)
+	if code, body := ask(mine, ""); code != 200 || !contains(body, number) {
+		t.Errorf("a card that nobody got gives %d %s", code, body)
+	}
+	if code, _ := ask(mine, ""); code != 504 {
+		t.Errorf("a card that was given gives %d", code)
+	}
+	if code, body := ask(mine, `, "again": true`); code != 200 || !contains(body, number) {
+		t.Errorf("again gives %d %s", code, body)
+	}
+	if code, body := ask(other, `, "again": true`); code != 504 || contains(body, number) {
+		t.Errorf("another workstation gets %d %s", code, body)
+	}
+	reader.Lift()
+	if code, body := ask(mine, `, "again": true`); code != 504 {
+		t.Errorf("an empty reader gives %d %s", code, body)
 	}
 }
 

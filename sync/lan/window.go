@@ -2,6 +2,7 @@ package lan
 
 import (
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,8 @@ type AddressesEvent struct {
 	Window    string    `json:"window"`
 	At        time.Time `json:"at"`
 	Addresses []string  `json:"new_addresses"`
+
+	Warnings []idcard.Warning `json:"warnings"`
 }
 
 // RemovedEvent says that the card was lifted.
@@ -58,8 +61,15 @@ type window struct {
 	reading  *reading           // request that gets the next card
 	lying    bool               // a card lies there that nobody got
 	got      string             // pairing that got the card there
-	held     *held              // the card there, for who got it
+
+	trouble   *idcard.Trouble // the last with a card, until the next card
+	troubleAt time.Time
+	held      *held // the card there, for who got it
 }
+
+// freshTrouble is how long a trouble with a card is told to streams that open
+// after it.
+const freshTrouble = 30 * time.Second
 
 func newWindows() *windows { return &windows{all: map[string]*window{}} }
 
@@ -133,6 +143,7 @@ func (ws *windows) give(card CardEvent, photo []byte, stands func(token string) 
 		return
 	}
 	w.release()
+	w.trouble = nil
 	switch {
 	case owner == "":
 	case !stands(owner):
@@ -191,6 +202,7 @@ func (ws *windows) add(e AddressesEvent) {
 		return
 	}
 	w.held.card.Addresses = e.Addresses
+	w.held.card.Warnings = append(slices.Clip(w.held.card.Warnings), e.Warnings...)
 	w.sendTo(w.held.token, event("addresses", e))
 }
 
@@ -200,10 +212,25 @@ func (ws *windows) toAll(e ReaderEvent) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	w := ws.at(e.Window)
+	if e.Trouble != nil {
+		w.trouble, w.troubleAt = e.Trouble, time.Now()
+	}
 	if w.reading != nil && e.Trouble != nil {
 		w.reading.trouble = e.Trouble
 	}
 	w.sendAll(event("reader", e))
+}
+
+// greet sends how the reader is to a stream that was just opened, with the
+// trouble that whoever reloads a page has not seen the end of.
+func (ws *windows) greet(name string, c *client, reader Reader) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	e := ReaderEvent{Reader: reader}
+	if w := ws.at(name); w.trouble != nil && time.Since(w.troubleAt) < freshTrouble {
+		e.Trouble = w.trouble
+	}
+	c.send(event("reader", e))
 }
 
 // sendTo sends to the streams of a pairing, and says whether the one that claims
@@ -237,16 +264,12 @@ func (s *Server) Cards() (claimed, unclaimed uint64) {
 func (s *Server) ShowCard(e idcard.Event) {
 	switch e.Type {
 	case idcard.CardRead:
-		warnings := e.Warnings
-		if warnings == nil {
-			warnings = []idcard.Warning{}
-		}
 		s.windows.give(CardEvent{
 			Reader: e.Reader, Window: e.Window, At: e.At, Card: e.Card,
-			Warnings: warnings, Photo: len(e.Photo) > 0,
+			Warnings: listed(e.Warnings), Photo: len(e.Photo) > 0,
 		}, e.Photo, func(id string) bool { return s.opt.Pairings.stands(id, e.Window) })
 	case idcard.CardAddresses:
-		s.windows.add(AddressesEvent{Reader: e.Reader, Window: e.Window, At: e.At, Addresses: e.Addresses})
+		s.windows.add(AddressesEvent{Reader: e.Reader, Window: e.Window, At: e.At, Addresses: e.Addresses, Warnings: listed(e.Warnings)})
 	case idcard.CardRemoved:
 		s.windows.remove(RemovedEvent{Reader: e.Reader, Window: e.Window, At: e.At})
 	case idcard.CardTroubled:
@@ -255,6 +278,9 @@ func (s *Server) ShowCard(e idcard.Event) {
 		}
 	}
 }
+
+// listed is a list in JSON even when there is nothing in it.
+func listed(w []idcard.Warning) []idcard.Warning { return append([]idcard.Warning{}, w...) }
 
 // ShowReader tells the streams of a window how its reader is.
 func (s *Server) ShowReader(r Reader) { s.windows.toAll(ReaderEvent{Reader: r}) }
@@ -290,7 +316,7 @@ func (s *Server) streamWindow(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.windows.leave(window, c)
 	if reader, ok := s.opt.Window(window); ok { // asked only now: a change before was told to nobody
-		c.send(event("reader", ReaderEvent{Reader: reader}))
+		s.windows.greet(window, c, reader)
 	}
 	c.serve(w, r)
 }

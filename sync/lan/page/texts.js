@@ -19,7 +19,7 @@ export const texts = {
     states: { online: "正常", offline: "未连接", waiting: "未连接", wedged: "无应答", disabled: "已停用", connected: "已连接", store: "无法写入", late: "读数已晚", lost: "没有读数", unknown: "不详" },
     code: {
       missing: "端口不存在：请检查线缆是否插好", permission: "没有端口权限", busy: "端口被其他程序占用", refused: "对方拒绝连接", unreachable: "网络不通",
-      timeout: "连接超时", unplugged: "线缆已拔出", silent: "设备不应答：请检查电源、波特率和站号", closed: "对方断开了连接",
+      timeout: "连接超时", unplugged: "线缆已拔出", silent: "设备不应答：请检查电源、波特率和站号", no_answer: "阅读器寻卡时不应答：请重新上电，仍不行请联系技术人员", garbled_answer: "阅读器寻卡时应答有误：请检查接线和波特率", closed: "对方断开了连接",
       not_serial: "这不是串口：请检查配置", garbled: "设备的应答有误：请检查接线和波特率", exception: "设备拒绝了请求：请检查寄存器地址", line: "线路不通",
       mark: "存档读不出，暂不计数", unstored: "客流记录暂时写不进磁盘", io: "读写出错",
       store_missing: "数据目录不存在：请新建目录或更正配置", store_permission: "没有写数据目录的权限", listen_permission: "没有打开该端口的权限：请检查配置", listen_busy: "该端口被其他程序占用",
@@ -81,7 +81,7 @@ export const texts = {
     states: { online: "Working", offline: "Not connected", waiting: "Not connected", wedged: "Not answering", disabled: "Disabled", connected: "Connected", store: "Cannot write", late: "Reading is late", lost: "No reading", unknown: "Not known" },
     code: {
       missing: "The port is not there: check the cable", permission: "No permission for the port", busy: "Another program holds the port", refused: "The other side refuses the connection", unreachable: "The network does not reach it",
-      timeout: "The connection timed out", unplugged: "The cable was pulled", silent: "The device does not answer: check power, baud rate and station", closed: "The other side closed the connection",
+      timeout: "The connection timed out", unplugged: "The cable was pulled", silent: "The device does not answer: check power, baud rate and station", no_answer: "The reader does not answer when it looks for cards: switch it off and on, call support if that does not help", garbled_answer: "The reader answers wrongly when it looks for cards: check wiring and baud rate", closed: "The other side closed the connection",
       not_serial: "This is no serial port: check the configuration", garbled: "The device answers wrongly: check wiring and baud rate", exception: "The device refuses the request: check the register addresses", line: "The line is not open",
       mark: "Its stored totals cannot be read; not counting", unstored: "Passes cannot be stored for now", io: "Reading or writing went wrong",
       store_missing: "The data folder is not there: make it or correct the configuration", store_permission: "No permission to write the data folder", listen_permission: "No permission to open this port: check the configuration", listen_busy: "Another program holds this port",

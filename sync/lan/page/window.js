@@ -101,7 +101,10 @@ const events = {
     notice = "";
   },
   addresses(e) {
-    if (card) card.new_addresses = e.new_addresses;
+    if (card) {
+      card.new_addresses = e.new_addresses;
+      card.warnings = [...card.warnings, ...(e.warnings || [])];
+    }
   },
   removed() {
     forget();
