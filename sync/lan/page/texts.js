@@ -43,7 +43,7 @@ export const texts = {
         revoked: "本工作站的配对已失效，请重新配对。", code: "配对码错误、已使用或已过期，请索取新的配对码。", too_many: "错误次数过多，请等十分钟再试。", workstation: "请填写工作站名称，最多 64 个字符。",
         elsewhere: "这个配对码属于另一个窗口。", unreachable: "连不上网关，请稍后再试。", claimed: "读卡器正由另一个请求使用，请稍后再试。", no_card: "没有读到证件，请取下后重新放上。", trouble: "网关没有完成此操作，请稍后再试。",
       },
-      sex: { 1: "男", 2: "女" },
+      sex: { 0: "未知", 1: "男", 2: "女", 9: "未说明" },
       type: { resident_id_card: "居民身份证", foreigner_permanent_residence_2017: "外国人永久居留身份证（2017版）", foreigner_permanent_residence_2023: "外国人永久居留身份证（2023版）", hmt_residence_permit: "港澳台居民居住证", unknown: "未知种类的证件" },
       field: {
         card: "证件", name: "姓名", english_name: "英文姓名", sex: "性别", nation: "民族", nationality: "国籍", birth: "出生日期", address: "住址", new_address: "新住址", id_number: "证件号码", issuer: "签发机关",
