@@ -92,9 +92,10 @@ function showHall() {
   $("name").textContent = h.name;
   $("hours").textContent = (h.open ? t().open : t().closed) + " · " + (h.hours ? t().hoursToday + h.hours : t().closedToday);
   $("about").textContent = t().about(h.version, t().clock[h.clock] || h.clock);
-  rows("readers", h.readers.map((r) => [cell(r.window), cell(r.id, "name", [r.sam_id && `SAM ${r.sam_id}`, r.baud && `${r.baud} baud`].filter(Boolean).join(", ")), cell(r.scans, "number"), state(r.state, r.code, r.err)]));
+  rows("readers", h.readers.map((r) => [cell(r.window), cell(r.id, "name"), cell(r.scans, "number"), state(r.state, r.code, r.err)]));
   rows("devices", [
     ...h.lines.map((l) => [cell(l.id), cell(l.url.split("?")[0], "address"), state(l.state, l.code, l.err)]),
+    ...h.readers.map((r) => [cell(r.id), cell(r.sam_id ? `SAM ${r.sam_id}` : r.kind, "address", r.baud && `${r.baud} baud`), state(r.state, r.code, r.err)]),
     ...h.counters.map((c) => [cell(c.id), cell(c.door), state(c.state, c.code, c.err)]),
     [cell(t().broker), cell(h.broker.url, "address"), state(h.broker.state, h.broker.code, h.broker.err, "broker")],
     ...h.streams.map((s) => [cell(t().visits), cell(s.epoch, "address"), state(s.open ? "online" : "store", s.code, s.open ? (s.pending ? t().backlog(s.pending) : t().noBacklog) : s.err, "store")]),
