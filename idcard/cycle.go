@@ -12,7 +12,7 @@ import (
 const (
 	quietAway  = 2                // finds in a row without a card after which a trouble that was told is news again
 	oddFinds   = 2                // finds in a row that were refused, after which the teller is told
-	mutedFinds = 3                // finds in a row that stayed unanswered, after which the teller is told
+	mutedFinds = 3                // finds in a row that failed, after which the module is called ill
 	keepFor    = 10 * time.Minute // a card is kept to be handed on again, if it lies there for so long
 )
 
@@ -50,7 +50,7 @@ func (s *session) run() error {
 	if err := s.greet(); err != nil {
 		return err
 	}
-	s.again, s.unread = s.unread, false
+	s.again, s.unread = s.again || s.unread, false
 	poll := time.NewTicker(s.cfg.Poll)
 	defer poll.Stop()
 	for {
@@ -78,15 +78,15 @@ func (s *session) wait(c <-chan time.Time) error {
 	return nil
 }
 
-// end leaves nothing of a person behind. A card that a module fell silent over
-// may lie there as one that was read, and be denied from now on.
+// end leaves nothing of a person behind. A card that was being read when the line
+// was lost may lie there as one that was read, and be denied from now on.
 func (s *session) end(err error) {
 	s.framer.Reset()
 	if s.card.present && s.ctx.Err() == nil {
 		s.emit(Event{Type: CardRemoved})
 	}
 	s.card.forget()
-	s.unread = s.taken && errors.Is(err, device.ErrSilent)
+	s.unread = s.unread || s.taken && s.ctx.Err() == nil
 	s.offline(err)
 }
 
@@ -129,7 +129,7 @@ func (s *session) fail(err error) error {
 	}
 	s.faint++
 	switch {
-	case hasStatus(err, selfTestFailed, notAuthorised), s.faint >= mutedFinds && unanswered(err):
+	case hasStatus(err, selfTestFailed, notAuthorised), s.faint >= mutedFinds:
 		s.tellIll(err)
 	case s.faint >= oddFinds && !unanswered(err):
 		s.tell(err)
@@ -180,12 +180,14 @@ func (s *session) readAgain(lost error) (Frame, error) {
 // not every module does.
 func (s *session) reread() error {
 	s.told = nil
-	if s.card.kept != nil && !s.card.byFind {
-		if _, err := s.ask(presence); err == nil || hasStatus(err, noContent) {
+	for n := 0; n < goneProofs && s.card.kept != nil && !s.card.byFind; n++ {
+		_, err := s.ask(presence)
+		if err == nil || hasStatus(err, noContent) {
 			s.card.asked = false // so that the new addresses follow again
 			s.emit(s.card.kept.copy())
 			return nil
-		} else if !passing(err) {
+		}
+		if !passing(err) {
 			return err
 		}
 	}

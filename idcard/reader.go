@@ -40,7 +40,7 @@ type Reader struct {
 	framer  Frames // used by Use only
 	seed    maphash.Seed
 	wanted  chan struct{} // holds a wish for the card there to be read again
-	unread  bool          // the module fell silent over a card; used by Use only
+	unread  bool          // the line was lost over a card; used by Use only
 
 	mu     sync.Mutex
 	status Status

@@ -380,33 +380,47 @@ func TestReaderLogsNothingPersonal(t *testing.T) {
 	})
 }
 
-// A card over which the module fell silent is not forgotten: it is tried again
-// when the module answers, and the teller is told if that does not help.
-func TestSilentOverACard(t *testing.T) {
+// A card over which the line was lost is not forgotten: it is tried again when the
+// module answers, however long that takes, and the teller is told if that does not
+// help.
+func TestLineLostOverACard(t *testing.T) {
 	good := say(readCard, vectorCardOf(t, "cn-01-plain").Response)
-	wedge := append(slices.Clone(hello), found, selected, hush(readCard), hush(askSAMID), hush(askStatus), step{linger: true})
-	for want, after := range map[string][]step{
-		"card removed":          {none, selected, good, there},
-		"trouble:no_card_found": {none, say(choose, answer(0x81)), say(readCard, answer(0x41)), none},
+	reading := append(slices.Clone(hello), found, selected)
+	silent := slices.Concat(reading, []step{hush(readCard), hush(askSAMID), hush(askStatus), {linger: true}})
+	cut := slices.Concat(reading, []step{say(readCard, good.answer[:500])})
+	mute := append(slices.Repeat([]step{hush(askStatus)}, contactTries), step{linger: true})
+	read := append(slices.Clone(hello), none, selected, good, there)
+	denied := append(slices.Clone(hello), none, say(choose, answer(0x81)), say(readCard, answer(0x41)), none)
+	for name, tt := range map[string]struct {
+		lines [][]step
+		want  string
+	}{
+		"silent, read":               {[][]step{silent, read}, "card removed"},
+		"silent, denied":             {[][]step{silent, denied}, "trouble:no_card_found"},
+		"silent for long":            {[][]step{silent, mute, mute, denied}, "trouble:no_card_found"},
+		"hung up in the midst":       {[][]step{cut, denied}, "trouble:no_card_found"},
+		"hung up, then read by find": {[][]step{cut, append(slices.Clone(hello), found, selected, good, there)}, "card removed"},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			var events []happening
-			r, err := NewReader(Config{ID: "rd-05", Kind: "sam", Baud: 115200}, func(_ context.Context, e Event) {
-				events = append(events, happening{Event: e})
-			}, slog.New(slog.DiscardHandler))
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, steps := range [][]step{wedge, append(slices.Clone(hello), after...)} {
-				near, far := net.Pipe()
-				go play(t, far, steps)
-				r.Use(t.Context(), near, func() {})
-				near.Close()
-				synctest.Wait()
-			}
-			if got := names(events); got != want {
-				t.Errorf("events: %s; want %s", got, want)
-			}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var events []happening
+				r, err := NewReader(Config{ID: "rd-05", Kind: "sam", Baud: 115200}, func(_ context.Context, e Event) {
+					events = append(events, happening{Event: e})
+				}, slog.New(slog.DiscardHandler))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, steps := range tt.lines {
+					near, far := net.Pipe()
+					go play(t, far, steps)
+					r.Use(t.Context(), near, func() {})
+					near.Close()
+					synctest.Wait()
+				}
+				if got := names(events); got != tt.want {
+					t.Errorf("events: %s; want %s", got, tt.want)
+				}
+			})
 		})
 	}
 }

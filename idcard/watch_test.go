@@ -83,13 +83,14 @@ func TestReread(t *testing.T) {
 		want  string
 	}{
 		"it has not moved":           {[]step{there, there, doubt}, "card card removed"},
+		"one test disturbed":         {[]step{say(presence, answer(0x10)), there, there, doubt}, "card card removed"},
 		"its new addresses":          {[]step{there, with, doubt}, "card card addresses removed"},
-		"module reads it again":      {[]step{doubt, none, selected, one, there, doubt}, "card card removed"},
-		"select denied, read is not": {[]step{doubt, none, say(choose, answer(0x81)), one, there, doubt}, "card card removed"},
-		"found again":                {[]step{doubt, found, selected, one, there}, "card card removed"},
-		"module wants it lifted":     {[]step{doubt, none, say(choose, answer(0x81)), failed, there, doubt, doubt, found, selected, two}, "card trouble:lift_card removed card removed"},
-		"swapped meanwhile":          {[]step{doubt, found, selected, two, there}, "card removed card removed"},
-		"module fell ill":            {[]step{say(presence, answer(0x60)), say(find, answer(0x60)), there}, "card trouble:sam_self_test_failed removed"},
+		"module reads it again":      {[]step{doubt, doubt, none, selected, one, there, doubt}, "card card removed"},
+		"select denied, read is not": {[]step{doubt, doubt, none, say(choose, answer(0x81)), one, there, doubt}, "card card removed"},
+		"found again":                {[]step{doubt, doubt, found, selected, one, there}, "card card removed"},
+		"module wants it lifted":     {[]step{doubt, doubt, none, say(choose, answer(0x81)), failed, there, doubt, doubt, found, selected, two}, "card trouble:lift_card removed card removed"},
+		"swapped meanwhile":          {[]step{doubt, doubt, found, selected, two, there}, "card removed card removed"},
+		"module fell ill":            {[]step{say(presence, answer(0x60)), say(presence, answer(0x60)), say(find, answer(0x60)), there}, "card trouble:sam_self_test_failed removed"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
