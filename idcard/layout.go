@@ -30,6 +30,17 @@ type run struct{ offset, len int }
 
 const letterOffset = 248
 
+// Fields that several kinds have at the same place.
+var (
+	sexField     = field{"sex_code", at(30, 2), (*parse).sex}
+	birthField   = field{"birth", at(36, 16), date(func(c *Card) *Optional { return &c.Birth })}
+	addressField = field{"address", at(52, 70), needed(func(c *Card) *Optional { return &c.Address })}
+	numberField  = field{"id_number", at(122, 36), (*parse).number}
+	issuerField  = field{"issuer", at(158, 30), needed(func(c *Card) *Optional { return &c.Issuer })}
+	fromField    = field{"valid_from", at(188, 16), date(func(c *Card) *Optional { return &c.ValidFrom })}
+	toField      = field{"valid_to", at(204, 16), date(func(c *Card) *Optional { return &c.ValidTo })}
+)
+
 // layouts by kind letter. The standards are not public; the offsets are those
 // that several vendors' programs agree on.
 var layouts = []layout{resident, foreigner2017, foreigner2023, permit}
@@ -40,13 +51,13 @@ var resident = layout{
 	members:  "card_type type_flag name sex_code sex nation_code nation birth address id_number id_number_valid issuer valid_from valid_to long_term",
 	fields: []field{
 		{"name", at(0, 30), needed(func(c *Card) *Optional { return &c.Name })},
-		{"sex_code", at(30, 2), (*parse).sex},
+		sexField,
 		{"nation_code", at(32, 4), (*parse).nation},
-		{"birth", at(36, 16), date(func(c *Card) *Optional { return &c.Birth })},
-		{"address", at(52, 70), needed(func(c *Card) *Optional { return &c.Address })},
-		{"id_number", at(122, 36), (*parse).number},
-		{"issuer", at(158, 30), needed(func(c *Card) *Optional { return &c.Issuer })},
-		{"valid_from", at(188, 16), date(func(c *Card) *Optional { return &c.ValidFrom })},
+		birthField,
+		addressField,
+		numberField,
+		issuerField,
+		fromField,
 		{"valid_to", at(204, 16), (*parse).validTo},
 	},
 	check: func(p *parse) {
@@ -66,8 +77,8 @@ var foreigner2017 = layout{
 		{"id_number", at(122, 30), (*parse).number},
 		{"nationality", at(152, 6), (*parse).nationality},
 		{"name", at(158, 30), plain(func(c *Card) *Optional { return &c.Name })},
-		{"valid_from", at(188, 16), date(func(c *Card) *Optional { return &c.ValidFrom })},
-		{"valid_to", at(204, 16), date(func(c *Card) *Optional { return &c.ValidTo })},
+		fromField,
+		toField,
 		{"birth", at(220, 16), date(func(c *Card) *Optional { return &c.Birth })},
 		{"version", at(236, 4), plain(func(c *Card) *Optional { return &c.Version })},
 		{"authority_code", at(240, 8), plain(func(c *Card) *Optional { return &c.AuthorityCode })},
@@ -89,13 +100,13 @@ var foreigner2023 = layout{
 	members:  "card_type type_flag name english_name sex_code sex renewals nationality birth id_number id_number_valid valid_from valid_to previous_number_link previous_id_number",
 	fields: []field{
 		{"name", at(0, 30), plain(func(c *Card) *Optional { return &c.Name })},
-		{"sex_code", at(30, 2), (*parse).sex},
+		sexField,
 		{"renewals", at(32, 4), plain(func(c *Card) *Optional { return &c.Renewals })},
-		{"birth", at(36, 16), date(func(c *Card) *Optional { return &c.Birth })},
+		birthField,
 		{"english_name", []run{{52, 70}, {220, 22}}, needed(func(c *Card) *Optional { return &c.EnglishName })},
-		{"id_number", at(122, 36), (*parse).number},
-		{"valid_from", at(188, 16), date(func(c *Card) *Optional { return &c.ValidFrom })},
-		{"valid_to", at(204, 16), date(func(c *Card) *Optional { return &c.ValidTo })},
+		numberField,
+		fromField,
+		toField,
 		{"nationality", at(242, 6), (*parse).nationality},
 		{"previous_number_link", at(250, 6), plain(func(c *Card) *Optional { return &c.PreviousNumberLink })},
 	},
@@ -123,13 +134,13 @@ var permit = layout{
 	members:  "card_type type_flag name sex_code sex nation_code birth address id_number id_number_valid region issuer valid_from valid_to travel_permit_number issue_count",
 	fields: []field{
 		{"name", at(0, 30), needed(func(c *Card) *Optional { return &c.Name })},
-		{"sex_code", at(30, 2), (*parse).sex},
-		{"birth", at(36, 16), date(func(c *Card) *Optional { return &c.Birth })},
-		{"address", at(52, 70), needed(func(c *Card) *Optional { return &c.Address })},
-		{"id_number", at(122, 36), (*parse).number},
-		{"issuer", at(158, 30), needed(func(c *Card) *Optional { return &c.Issuer })},
-		{"valid_from", at(188, 16), date(func(c *Card) *Optional { return &c.ValidFrom })},
-		{"valid_to", at(204, 16), date(func(c *Card) *Optional { return &c.ValidTo })},
+		sexField,
+		birthField,
+		addressField,
+		numberField,
+		issuerField,
+		fromField,
+		toField,
 		{"travel_permit_number", at(220, 18), plain(func(c *Card) *Optional { return &c.TravelPermitNumber })},
 		{"issue_count", at(238, 4), plain(func(c *Card) *Optional { return &c.IssueCount })},
 	},
@@ -148,11 +159,11 @@ var stranger = layout{
 	cardType: "unknown",
 	members:  "card_type type_flag sex_code sex birth id_number id_number_valid valid_from valid_to",
 	fields: []field{
-		{"sex_code", at(30, 2), (*parse).sex},
-		{"birth", at(36, 16), date(func(c *Card) *Optional { return &c.Birth })},
-		{"id_number", at(122, 36), (*parse).number},
-		{"valid_from", at(188, 16), date(func(c *Card) *Optional { return &c.ValidFrom })},
-		{"valid_to", at(204, 16), date(func(c *Card) *Optional { return &c.ValidTo })},
+		sexField,
+		birthField,
+		numberField,
+		fromField,
+		toField,
 	},
 	check: func(p *parse) {
 		c := &p.card
