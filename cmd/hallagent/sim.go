@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hallagent/hallagent/device"
+	"github.com/hallagent/hallagent/device/sim"
 )
 
 type simCommand struct {
@@ -155,6 +157,20 @@ func (w *words) then(f func()) error {
 
 // errUsage is returned by an order that does not understand its arguments.
 var errUsage = errors.New("wrong arguments")
+
+// place opens where a device is simulated: a terminal of that name or, without
+// one, a listener on the address. name is how to find it.
+func place(ctx context.Context, what, terminal, address string) (pty *sim.PTY, l net.Listener, name string, err error) {
+	if terminal != "" {
+		pty, err = sim.OpenPTY(terminal)
+		return pty, nil, terminal, err
+	}
+	var lc net.ListenConfig
+	if l, err = lc.Listen(ctx, "tcp", address); err != nil {
+		return nil, nil, "", fmt.Errorf("simulate %s: %w", what, err)
+	}
+	return nil, l, l.Addr().String(), nil
+}
 
 // simulation is a simulated device with what drives it.
 type simulation struct {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"time"
 
@@ -82,20 +81,15 @@ func (simCounter) orders(counter *sim.ModbusCounter, pass func(in, out uint64)) 
 
 // serve gives the way to serve the counter where the flags want it.
 func (c simCounter) serve(ctx context.Context, counter *sim.ModbusCounter) (func(context.Context) error, string, error) {
-	if c.PTY != "" {
-		pty, err := sim.OpenPTY(c.PTY)
-		if err != nil {
-			return nil, "", err
-		}
-		return func(ctx context.Context) error {
-			defer pty.Close()
-			return sim.ServeModbusRTU(ctx, pty, counter)
-		}, c.PTY, nil
+	pty, l, name, err := place(ctx, "counter", c.PTY, c.TCP)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case pty == nil:
+		return func(ctx context.Context) error { return sim.ServeModbusTCP(ctx, l, counter) }, name, nil
 	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", c.TCP)
-	if err != nil {
-		return nil, "", fmt.Errorf("simulate counter: %w", err)
-	}
-	return func(ctx context.Context) error { return sim.ServeModbusTCP(ctx, l, counter) }, l.Addr().String(), nil
+	return func(ctx context.Context) error {
+		defer pty.Close()
+		return sim.ServeModbusRTU(ctx, pty, counter)
+	}, name, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -61,23 +60,18 @@ func (r simReader) Run(ctx context.Context, s streams) error {
 
 // serve gives the way to serve the reader where the flags want it.
 func (r simReader) serve(ctx context.Context, d *desk) (func(context.Context) error, string, error) {
-	if r.PTY != "" {
-		pty, err := sim.OpenPTY(r.PTY)
-		if err != nil {
-			return nil, "", err
-		}
-		d.pty = pty
-		return func(ctx context.Context) error {
-			defer pty.Close()
-			return d.reader.Serve(ctx, pty)
-		}, r.PTY, nil
+	pty, l, name, err := place(ctx, "reader", r.PTY, r.TCP)
+	switch {
+	case err != nil:
+		return nil, "", err
+	case pty == nil:
+		return func(ctx context.Context) error { return d.reader.ServeTCP(ctx, l) }, name, nil
 	}
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", r.TCP)
-	if err != nil {
-		return nil, "", fmt.Errorf("simulate reader: %w", err)
-	}
-	return func(ctx context.Context) error { return d.reader.ServeTCP(ctx, l) }, l.Addr().String(), nil
+	d.pty = pty
+	return func(ctx context.Context) error {
+		defer pty.Close()
+		return d.reader.Serve(ctx, pty)
+	}, name, nil
 }
 
 // desk is a reader with a pack of cards beside it.
