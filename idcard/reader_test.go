@@ -117,6 +117,17 @@ func script(t *testing.T, steps ...step) (*Reader, []happening, error) {
 
 func raw(t *testing.T, steps ...step) (*Reader, []happening, error) {
 	t.Helper()
+	r, events := collecting(t)
+	err := r.meet(t, steps)
+	return r.Reader, *events, err
+}
+
+// scripted is a real Reader for lines with a script at their other end.
+type scripted struct{ *Reader }
+
+// collecting makes one whose events are collected.
+func collecting(t *testing.T) (scripted, *[]happening) {
+	t.Helper()
 	var events []happening
 	start := time.Now()
 	r, err := NewReader(Config{ID: "rd-05", Kind: "sam", Window: "05", Baud: 115200}, func(_ context.Context, e Event) {
@@ -125,13 +136,18 @@ func raw(t *testing.T, steps ...step) (*Reader, []happening, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return scripted{r}, &events
+}
+
+// meet lets it use one line, to the end of the script.
+func (r scripted) meet(t *testing.T, steps []step) error {
 	near, far := net.Pipe()
 	defer near.Close()
 	go play(t, far, steps)
-	err = r.Use(t.Context(), near, func() {})
+	err := r.Use(t.Context(), near, func() {})
 	near.Close()
 	synctest.Wait()
-	return r, events, err
+	return err
 }
 
 // hungUp says that the module's side ended the line.
@@ -403,21 +419,11 @@ func TestLineLostOverACard(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var events []happening
-				r, err := NewReader(Config{ID: "rd-05", Kind: "sam", Baud: 115200}, func(_ context.Context, e Event) {
-					events = append(events, happening{Event: e})
-				}, slog.New(slog.DiscardHandler))
-				if err != nil {
-					t.Fatal(err)
-				}
+				r, events := collecting(t)
 				for _, steps := range tt.lines {
-					near, far := net.Pipe()
-					go play(t, far, steps)
-					r.Use(t.Context(), near, func() {})
-					near.Close()
-					synctest.Wait()
+					r.meet(t, steps)
 				}
-				if got := names(events); got != tt.want {
+				if got := names(*events); got != tt.want {
 					t.Errorf("events: %s; want %s", got, tt.want)
 				}
 			})

@@ -2,9 +2,6 @@ package idcard
 
 import (
 	"bytes"
-	"context"
-	"log/slog"
-	"net"
 	"reflect"
 	"slices"
 	"testing"
@@ -95,19 +92,10 @@ func TestReread(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var events []happening
-				r, err := NewReader(Config{ID: "rd-05", Kind: "sam", Baud: 115200}, func(_ context.Context, e Event) {
-					events = append(events, happening{Event: e})
-				}, slog.New(slog.DiscardHandler))
-				if err != nil {
-					t.Fatal(err)
-				}
+				r, events := collecting(t)
 				if r.Reread() {
 					t.Error("a reader without a line takes a wish")
 				}
-				near, far := net.Pipe()
-				defer near.Close()
-				go play(t, far, slices.Concat(hello, []step{found, selected, one, there}, tt.steps))
 				go func() {
 					for !r.Status().Card {
 						time.Sleep(time.Millisecond)
@@ -117,12 +105,10 @@ func TestReread(t *testing.T) {
 						t.Error("the wish was not taken")
 					}
 				}()
-				if err := r.Use(t.Context(), near, func() {}); !hungUp(err) {
+				if err := r.meet(t, slices.Concat(hello, []step{found, selected, one, there}, tt.steps)); !hungUp(err) {
 					t.Errorf("Use = %v", err)
 				}
-				near.Close()
-				synctest.Wait()
-				if got := names(events); got != tt.want {
+				if got := names(*events); got != tt.want {
 					t.Errorf("events: %s; want %s", got, tt.want)
 				}
 			})

@@ -23,7 +23,7 @@ const (
 type benchWindow struct {
 	id, pace string
 	reader   *sim.Reader
-	sent     chan time.Time // when the last byte of a card was handed to the line
+	sent     lastByte
 	events   <-chan sse
 	took     []time.Duration
 }
@@ -74,18 +74,21 @@ func BenchmarkRatioCard(b *testing.B) {
 // addBenchWindow adds a window whose reader is asked more often than usual, for
 // a shorter run; the figure begins after the card was read.
 func (w *world) addBenchWindow(id, pace string, baud int) *benchWindow {
-	v := &benchWindow{id: id, pace: pace, sent: make(chan time.Time, 1)}
-	v.reader, _ = w.addReader(id, sim.ReaderOptions{Baud: baud, Sent: v.note})
+	v := &benchWindow{id: id, pace: pace, sent: make(lastByte, 1)}
+	v.reader, _ = w.addReader(id, sim.ReaderOptions{Baud: baud, Sent: v.sent.note})
 	last := &w.readers[len(w.readers)-1]
 	*last = strings.TrimSuffix(*last, "}") + ", poll: 50ms}"
 	return v
 }
 
-// note keeps when the last byte of a card was handed to the line.
-func (v *benchWindow) note(frame []byte, at time.Time) {
+// lastByte is when the last byte of a card was handed to the line.
+type lastByte chan time.Time
+
+// note is for sim.ReaderOptions.
+func (c lastByte) note(frame []byte, at time.Time) {
 	if len(frame) == readAnswer {
 		select {
-		case v.sent <- at:
+		case c <- at:
 		default: // read twice: the earlier time stands
 		}
 	}

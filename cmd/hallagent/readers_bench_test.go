@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hallagent/hallagent/cmd/hallagent/internal/agent"
 	"github.com/hallagent/hallagent/device"
 	"github.com/hallagent/hallagent/device/sim"
 	"github.com/hallagent/hallagent/idcard"
@@ -59,8 +57,8 @@ func BenchmarkRatioReaders(b *testing.B) {
 	var windows []*benchWindow
 	for n := range manyReaders {
 		id := fmt.Sprintf("%02d", n+1)
-		v := &benchWindow{id: id, sent: make(chan time.Time, 1)}
-		v.reader, _ = w.addReader(id, sim.ReaderOptions{Baud: 115200, Sent: v.note})
+		v := &benchWindow{id: id, sent: make(lastByte, 1)}
+		v.reader, _ = w.addReader(id, sim.ReaderOptions{Baud: 115200, Sent: v.sent.note})
 		windows = append(windows, v)
 	}
 	w.configure("")
@@ -191,36 +189,21 @@ func BenchmarkRatioWholeRead(b *testing.B) {
 	if runtime.GOOS != "linux" {
 		b.Skip("pseudo terminals: linux only")
 	}
-	pty, err := sim.OpenPTY(filepath.Join(b.TempDir(), "tty"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	module := sim.NewReader(sim.ReaderOptions{Baud: 115200, Exact: true})
-	owned(b, func(ctx context.Context) { module.Serve(ctx, pty) })
-	address, err := device.ParseAddress("serial://" + pty.Name)
-	if err != nil {
-		b.Fatal(err)
-	}
 	var mu sync.Mutex
 	var found time.Time
-	events := make(chan idcard.Event, 100)
-	reader, err := idcard.NewReader(idcard.Config{ID: "rd-01", Kind: "sam", Baud: address.Baud, Poll: 50 * time.Millisecond},
-		func(_ context.Context, e idcard.Event) { events <- e }, slog.New(slog.DiscardHandler))
-	if err != nil {
-		b.Fatal(err)
-	}
-	dial := agent.Dial(address)
-	link := device.NewLink("line", func(ctx context.Context) (device.Conn, error) {
-		c, err := dial(ctx)
-		return findTimer{c, &mu, &found}, err
-	}, reader.Use, slog.New(slog.DiscardHandler))
-	owned(b, func(ctx context.Context) { link.Run(ctx) })
+	p, stop := newPost(b, "tty", sim.ReaderOptions{Baud: 115200, Exact: true}, func(dial device.Dial) device.Dial {
+		return func(ctx context.Context) (device.Conn, error) {
+			c, err := dial(ctx)
+			return findTimer{c, &mu, &found}, err
+		}
+	})
+	defer stop()
 	card := sim.Cards()[0]
 	var took []time.Duration
 	for b.Loop() {
 		for range 5 {
-			module.Lay(card)
-			e := <-events
+			p.module.Lay(card)
+			e := <-p.events
 			now := time.Now()
 			if e.Type != idcard.CardRead {
 				b.Fatalf("event %v", e)
@@ -228,8 +211,8 @@ func BenchmarkRatioWholeRead(b *testing.B) {
 			mu.Lock()
 			took = append(took, now.Sub(found))
 			mu.Unlock()
-			module.Lift()
-			<-events
+			p.module.Lift()
+			<-p.events
 		}
 	}
 	wire := time.Duration(wireBytes) * 10 * time.Second / 115200

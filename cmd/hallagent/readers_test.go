@@ -30,25 +30,20 @@ type post struct {
 	reader *idcard.Reader
 	link   *device.Link
 	events chan idcard.Event
-	sent   chan time.Time
+	sent   lastByte
 }
 
-// newPost sets a reader up at the usual rate and pace, until stop.
-func newPost(t testing.TB, name string) (p *post, stop func()) {
+// newPost sets a reader up at the usual pace, until stop. Wrap may change how its
+// line is opened.
+func newPost(t testing.TB, name string, o sim.ReaderOptions, wrap func(device.Dial) device.Dial) (p *post, stop func()) {
 	t.Helper()
 	pty, err := sim.OpenPTY(filepath.Join(t.TempDir(), name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	p = &post{pty: pty, events: make(chan idcard.Event, 100), sent: make(chan time.Time, 1)}
-	p.module = sim.NewReader(sim.ReaderOptions{Baud: 115200, Sent: func(frame []byte, at time.Time) {
-		if len(frame) == readAnswer {
-			select {
-			case p.sent <- at:
-			default:
-			}
-		}
-	}})
+	p = &post{pty: pty, events: make(chan idcard.Event, 100), sent: make(lastByte, 1)}
+	o.Sent = p.sent.note
+	p.module = sim.NewReader(o)
 	address, err := device.ParseAddress("serial://" + pty.Name + "?baud=auto")
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +53,7 @@ func newPost(t testing.TB, name string) (p *post, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.link = device.NewLink(name, agent.Dial(address), p.reader.Use, slog.New(slog.DiscardHandler))
+	p.link = device.NewLink(name, wrap(agent.Dial(address)), p.reader.Use, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { p.module.Serve(ctx, pty) })
@@ -118,11 +113,12 @@ type torment struct {
 // so many times each, while its neighbours work.
 func tormentReader(t testing.TB, rounds int) (r torment) {
 	t.Helper()
-	victim, stop := newPost(t, "victim")
+	plain := func(dial device.Dial) device.Dial { return dial }
+	victim, stop := newPost(t, "victim", sim.ReaderOptions{Baud: 115200}, plain)
 	defer stop()
 	var others []*post
 	for _, name := range []string{"one", "two", "three"}[:neighbours] {
-		p, stop := newPost(t, name)
+		p, stop := newPost(t, name, sim.ReaderOptions{Baud: 115200}, plain)
 		defer stop()
 		others = append(others, p)
 	}

@@ -42,7 +42,7 @@ func TestRatesAreKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := &Agent{rates: readRates(filepath.Join(t.TempDir(), "rates.json")), readers: []readerOnLine{{"window-05", reader, nil}}}
+		a := &Agent{rates: readRates(filepath.Join(t.TempDir(), "rates.json")), readers: []readerOnLine{{line: "window-05", reader: reader}}}
 		a.rates.known["window-06"] = 19200 // of a line that is not configured now
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
