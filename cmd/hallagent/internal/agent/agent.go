@@ -82,6 +82,7 @@ type line struct {
 
 type readerOnLine struct {
 	line   string
+	window string
 	reader *idcard.Reader
 	link   *device.Link
 }
@@ -185,7 +186,7 @@ func (a *Agent) addReader(l config.Line, r config.Reader) error {
 	if err != nil {
 		return fmt.Errorf("build reader %q: %w", r.ID, err)
 	}
-	a.readers = append(a.readers, readerOnLine{l.ID, reader, a.addLine(l, reader.Use)})
+	a.readers = append(a.readers, readerOnLine{l.ID, r.Window, reader, a.addLine(l, reader.Use)})
 	return nil
 }
 

@@ -135,7 +135,7 @@ func (a *Agent) reread(w string) bool {
 
 func (a *Agent) readerAt(w string) (readerOnLine, bool) {
 	for _, r := range a.readers {
-		if r.reader.Status().Window == w {
+		if r.window == w {
 			return r, true
 		}
 	}
