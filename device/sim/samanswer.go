@@ -149,6 +149,7 @@ func respond(status [3]byte, data ...byte) []byte {
 	f = append(f, data...)
 	return append(f, xor(f[len(preamble):]))
 }
+
 func xor(b []byte) (sum byte) {
 	for _, x := range b {
 		sum ^= x

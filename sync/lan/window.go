@@ -214,9 +214,9 @@ func (ws *windows) toAll(e ReaderEvent) {
 	w := ws.at(e.Window)
 	if e.Trouble != nil {
 		w.trouble, w.troubleAt = e.Trouble, time.Now()
-	}
-	if w.reading != nil && e.Trouble != nil {
-		w.reading.trouble = e.Trouble
+		if w.reading != nil {
+			w.reading.trouble = e.Trouble
+		}
 	}
 	w.sendAll(event("reader", e))
 }
