@@ -20,9 +20,11 @@ func lineTime(n, baud int) time.Duration {
 	return (time.Duration(n)*bitsPerByte*time.Second + time.Duration(baud) - 1) / time.Duration(baud)
 }
 
-// napper is a line in real time that can wait more exactly than the runtime's
-// timers do: those come round a millisecond late, ten bytes at 115200.
-type napper interface{ nap(time.Duration) }
+// napper is a line that knows how to wait for the last moments: the runtime's
+// timers come round a millisecond late, ten bytes at 115200.
+type napper interface {
+	nap(ctx context.Context, d time.Duration) error
+}
 
 // pauseUntil waits until t or until ctx ends, whose error it then gives.
 func pauseUntil(ctx context.Context, w io.Writer, t time.Time) error {
@@ -34,10 +36,7 @@ func pauseUntil(ctx context.Context, w io.Writer, t time.Time) error {
 	if err := device.Pause(ctx, time.Until(t)-late); err != nil {
 		return err
 	}
-	if d := time.Until(t); d > 0 {
-		line.nap(d)
-	}
-	return ctx.Err()
+	return line.nap(ctx, time.Until(t))
 }
 
 // sendPaced writes frame as a line of that rate would deliver it: at each wake-up

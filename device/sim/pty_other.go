@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"time"
 )
 
 func openPair() (device, host *os.File, err error) {
@@ -16,5 +15,3 @@ func openPair() (device, host *os.File, err error) {
 
 // HostBaud is not known here.
 func (p *PTY) HostBaud() int { return 0 }
-
-func (p *PTY) nap(d time.Duration) { time.Sleep(d) }

@@ -252,12 +252,14 @@ func (s *readerLine) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (s *readerLine) nap(d time.Duration) {
-	if line, ok := s.rw.(napper); ok && s.opts.Exact {
-		line.nap(d)
-		return
+// nap waits exactly where that is wanted and the line can.
+func (s *readerLine) nap(ctx context.Context, d time.Duration) error {
+	line, ok := s.rw.(interface{ nap(time.Duration) })
+	if !ok || !s.opts.Exact || d <= 0 {
+		return device.Pause(ctx, d)
 	}
-	time.Sleep(d)
+	line.nap(d)
+	return ctx.Err()
 }
 
 // handle works on one request and sends the answer. A pseudo terminal delivers a
