@@ -13,14 +13,23 @@ func TestParseAddress(t *testing.T) {
 	com.Path = "COM12"
 	spaced := tty
 	spaced.Path = "/dev/serial/by-id/a b?c"
+	pulse := Address{Scheme: "pulse", Path: "/dev/ttyUSB0", Baud: 9600, DataBits: 8, Parity: "none", StopBits: "1", DTR: true, RTS: true}
+	lowered := pulse
+	lowered.Path, lowered.RTS = "COM4", false
 	tests := map[string]Address{
 		"serial:///dev/ttyUSB0": tty,
 		"serial:///dev/ttyUSB0?baud=9600&data=7&parity=odd&stop=2&dtr=off&rts=off": odd,
-		"serial://COM12":                       com,
-		"serial:///dev/serial/by-id/a%20b%3Fc": spaced,
-		"tcp://10.0.0.7:4001":                  {Scheme: "tcp", Host: "10.0.0.7:4001"},
-		"tcp://[fd00::7]:4001":                 {Scheme: "tcp", Host: "[fd00::7]:4001"},
-		"tcp://gates.hall.example:4001":        {Scheme: "tcp", Host: "gates.hall.example:4001"},
+		"serial://COM12":                               com,
+		"serial:///dev/serial/by-id/a%20b%3Fc":         spaced,
+		"tcp://10.0.0.7:4001":                          {Scheme: "tcp", Host: "10.0.0.7:4001"},
+		"tcp://[fd00::7]:4001":                         {Scheme: "tcp", Host: "[fd00::7]:4001"},
+		"tcp://gates.hall.example:4001":                {Scheme: "tcp", Host: "gates.hall.example:4001"},
+		"http://10.0.0.9":                              {Scheme: "http", Host: "10.0.0.9:80"},
+		"pulse:///dev/ttyUSB0":                         pulse,
+		"pulse://COM4?rts=off":                         lowered,
+		"tcp-listen://127.0.0.1:8085":                  {Scheme: "tcp-listen", Host: "127.0.0.1:8085"},
+		"udp-listen://10.0.0.5:8085?allow=10.0.0.0/24": {Scheme: "udp-listen", Host: "10.0.0.5:8085", Allow: "10.0.0.0/24"},
+		"http-listen://0.0.0.0:8086?allow=10.0.0.7/24,fd00::1,10.9.9.9": {Scheme: "http-listen", Host: "0.0.0.0:8086", Allow: "10.0.0.0/24,fd00::1/128,10.9.9.9/32"},
 	}
 	for raw, want := range tests {
 		got, err := ParseAddress(raw)
@@ -39,10 +48,13 @@ func TestParseAddressRefuses(t *testing.T) {
 		"":                                       "no scheme",
 		"/dev/ttyUSB0":                           "no scheme",
 		"usb:///dev/ttyUSB0":                     `unknown scheme "usb"; known: serial, tcp`,
-		"tcp-listen://10.0.0.5:8085":             "not supported by this version",
-		"udp-listen://10.0.0.5:8085":             "not supported by this version",
-		"http-listen://10.0.0.5:8086":            "not supported by this version",
-		"pulse:///dev/ttyUSB0":                   "not supported by this version",
+		"tcp-lisen://10.0.0.5:8085":              `did you mean "tcp-listen"?`,
+		"tcp-listen://10.0.0.5:8085":             "needs allow",
+		"udp-listen://gw:8085?allow=10.0.0.0/8":  "needs an address of this machine",
+		"http-listen://10.0.0.5:8086?allow=all":  "neither a network",
+		"http-listen://10.0.0.5:8086/x":          "no path",
+		"pulse://10.0.0.5":                       "three slashes",
+		"pulse:///dev/ttyUSB0?baud=9600":         `unknown option "baud"`,
 		"serial:///dev/ttyUSB0?baud=automatic":   "option baud: \"automatic\" is neither auto nor a rate",
 		"serial:///dev/ttyUSB0?baud=fast":        `option baud: "fast" is neither auto nor a rate`,
 		"serial:///dev/ttyUSB0?baud=0":           "option baud",

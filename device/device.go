@@ -63,6 +63,7 @@ type Status struct {
 	Opens    uint64    `json:"opens"`          // times the line was opened
 	BytesIn  uint64    `json:"bytes_in"`
 	BytesOut uint64    `json:"bytes_out"`
+	Refused  uint64    `json:"refused,omitempty"` // listeners: who came and was not served
 }
 
 // Kind is what every driver says of itself.

@@ -3,6 +3,7 @@ package device
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -28,8 +29,8 @@ var errEnded = errors.New("use of the line ended")
 // be open again: a line that is taken and dropped in turns is not well between.
 type Link struct {
 	name string
-	dial Dial
-	use  Use
+	open func(context.Context) (io.Closer, error)
+	work func(context.Context, io.Closer) error
 	log  *slog.Logger
 
 	mu     sync.Mutex
@@ -49,8 +50,21 @@ type remark struct {
 // NewLink makes the link of the line with that name (the id of the
 // configuration). Nothing is opened before Run.
 func NewLink(name string, dial Dial, use Use, log *slog.Logger) *Link {
+	l := newLink(name, log)
+	l.open = func(ctx context.Context) (io.Closer, error) {
+		c, err := dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return l.count(c), nil
+	}
+	l.work = func(ctx context.Context, c io.Closer) error { return use(ctx, c.(Conn), l.hear) }
+	return l
+}
+
+func newLink(name string, log *slog.Logger) *Link {
 	return &Link{
-		name: name, dial: dial, use: use, log: log.With("line", name),
+		name: name, log: log.With("line", name),
 		status: Status{State: Waiting, Since: time.Now()},
 		said:   remark{state: Waiting},
 		when:   map[remark]time.Time{},
@@ -87,20 +101,18 @@ func (l *Link) Run(ctx context.Context) error {
 
 // once opens the line and uses it to its end.
 func (l *Link) once(ctx context.Context) (heard bool, err error) {
-	c, err := l.dial(ctx)
+	c, err := l.open(ctx)
 	if err != nil {
 		l.closed()
 		return false, err
 	}
-	line := &countedConn{Conn: c, link: l}
-	line.shut = sync.OnceValue(c.Close)
 	l.opened()
-	stop := context.AfterFunc(ctx, func() { line.Close() })
+	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer func() {
 		stop()
-		line.Close() // waits for a close under way
+		c.Close() // waits for a close under way
 	}()
-	err = l.use(ctx, line, l.hear)
+	err = l.work(ctx, c)
 	if err == nil {
 		err = errEnded
 	}
@@ -203,34 +215,3 @@ func (l *Link) say(level slog.Level, msg string, attrs ...any) {
 	l.log.Log(context.Background(), level, msg, attrs...)
 	l.said, l.when[r], l.held = r, now, 0
 }
-
-// countedConn counts bytes for the link and closes once, whoever closes first.
-type countedConn struct {
-	Conn
-	link *Link
-	shut func() error
-}
-
-func (c *countedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.link.mu.Lock()
-	c.link.status.BytesIn += uint64(n)
-	c.link.mu.Unlock()
-	return n, err
-}
-
-func (c *countedConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.link.mu.Lock()
-	c.link.status.BytesOut += uint64(n)
-	c.link.mu.Unlock()
-	return n, err
-}
-
-func (c *countedConn) Close() error { return c.shut() }
-
-// SetRate changes the rate where the line has one.
-func (c *countedConn) SetRate(baud int) error { return SetRate(c.Conn, baud) }
-
-// ResetInput lets the line empty its own buffer where it can.
-func (c *countedConn) ResetInput() error { return Drain(c.Conn) }

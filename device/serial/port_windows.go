@@ -173,3 +173,15 @@ func (p *port) setDeadline(of *time.Time, t time.Time) error {
 func (p *port) err(op string, err error) error {
 	return fmt.Errorf("%s %s: %w", op, p.path, err)
 }
+
+// Inputs gives the modem lines; Windows counts no edges.
+func (p *port) Inputs() (device.Inputs, error) {
+	if p.isClosed() {
+		return device.Inputs{}, p.err("read modem lines", os.ErrClosed)
+	}
+	bits, err := p.lib.GetModemStatusBits()
+	if err != nil {
+		return device.Inputs{}, p.err("read modem lines", err)
+	}
+	return device.Inputs{Active: [4]bool{device.CTS: bits.CTS, device.DSR: bits.DSR, device.DCD: bits.DCD, device.RI: bits.RI}}, nil
+}

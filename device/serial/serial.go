@@ -36,7 +36,8 @@ const firstRate = 115200
 // Dial opens the port of a serial address: 8N1 and the like as the address
 // says, no flow control, raw bytes; device.SetRate changes the rate later.
 // Opening raises DTR and RTS on most systems before an off in the address can
-// lower them.
+// lower them. A pulse address opens the same way; device.ReadInputs then gives
+// its modem lines.
 func Dial(a device.Address) device.Dial {
 	return func(ctx context.Context) (device.Conn, error) {
 		if err := ctx.Err(); err != nil {
@@ -53,7 +54,7 @@ func Dial(a device.Address) device.Dial {
 func mode(a device.Address) (*serial.Mode, error) {
 	parity, ok := map[string]serial.Parity{"none": serial.NoParity, "odd": serial.OddParity, "even": serial.EvenParity}[a.Parity]
 	stop, ok2 := map[string]serial.StopBits{"1": serial.OneStopBit, "2": serial.TwoStopBits}[a.StopBits]
-	if a.Scheme != device.SchemeSerial || !ok || !ok2 {
+	if a.Scheme != device.SchemeSerial && a.Scheme != device.SchemePulse || !ok || !ok2 {
 		return nil, fmt.Errorf("open %s: not the address of a serial port", a)
 	}
 	if a.AutoBaud() {
