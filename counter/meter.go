@@ -6,8 +6,11 @@ import (
 	"time"
 )
 
-// Meter makes passes of the totals of one counter. It is a value: Next returns
-// the meter after a reading and leaves the one before as it was.
+// Meter makes passes of the readings of one counter, whatever their Value. It is
+// a value itself: Next returns the meter after a reading and leaves the one before
+// as it was.
+//
+// Of totals:
 //
 //	totals rose by at most Rate·Δt + 20          passes
 //	a total fell from above 0.9 of its modulus,
@@ -26,6 +29,10 @@ import (
 // a counter that was reset and within one reading counts up to where it was is
 // not noticed. A leap or a fall in one direction holds back both, so that a mark
 // is always one reading.
+//
+// A delta or an event gives the passes it tells, unless its stamp came before, or
+// more have passed than Rate·Δt + 20: then none, uncertain (rebased). Where one was
+// missed, the interval from the reading before is uncertain. A level gives none.
 type Meter struct {
 	Poll time.Duration // expected time between readings; a gap is longer than three of them
 	Rate float64       // most passes a second in one direction; 0 stands for 3
@@ -34,6 +41,9 @@ type Meter struct {
 	known bool    // base holds a reading
 	held  Reading // the last of the readings that leapt or fell
 	agree int     // how many of them agree
+
+	seen  []seen // stamps of deltas and events, the oldest first
+	taken uint64 // deltas and events taken
 }
 
 const (
@@ -48,6 +58,8 @@ const (
 type mark struct {
 	V int `json:"v"`
 	Reading
+	Seen  []seen `json:"seen,omitempty"`
+	Taken uint64 `json:"taken,omitempty"`
 }
 
 // NewMeter goes on from a mark; an empty one stands for a counter never read.
@@ -63,7 +75,7 @@ func NewMeter(stored []byte, poll time.Duration) (Meter, error) {
 	if k.V != 1 {
 		return Meter{}, fmt.Errorf("read mark: version %d is not known", k.V)
 	}
-	m.base, m.known = k.Reading, true
+	m.base, m.known, m.seen, m.taken = k.Reading, true, k.Seen, k.Taken
 	return m, nil
 }
 
@@ -73,7 +85,7 @@ func (m Meter) Mark() []byte {
 	if !m.known {
 		return nil
 	}
-	b, err := json.Marshal(mark{V: 1, Reading: m.base})
+	b, err := json.Marshal(mark{V: 1, Reading: m.base, Seen: m.seen, Taken: m.taken})
 	if err != nil {
 		panic("counter: " + err.Error()) // only a year beyond 9999 can do this
 	}
@@ -85,6 +97,16 @@ func (m Meter) Last() Reading { return m.base }
 
 // Next takes a reading. Device and door of the pass are left empty.
 func (m Meter) Next(r Reading) (Meter, Update) {
+	switch r.Value {
+	case Delta, Event:
+		return m.tell(r)
+	case Level:
+		m.base, m.known = Reading{At: r.At, Value: Level}, true
+		return m, Update{Pass: Pass{From: r.At, To: r.At}, Mark: m.Mark(), Level: &r.People}
+	}
+	if m.known && m.base.Value != Total {
+		m = Meter{Poll: m.Poll, Rate: m.Rate} // the device was exchanged for one of totals
+	}
 	if !m.known {
 		m.base, m.known = r, true
 		return m, Update{Pass: Pass{From: r.At, To: r.At}, Mark: m.Mark(), Note: First}
@@ -184,7 +206,7 @@ func span(modulus uint64) float64 {
 }
 
 func gravest(notes ...Note) Note {
-	for _, n := range []Note{Rebased, Reset, Rollover, Gap, First} {
+	for _, n := range []Note{Rebased, Reset, Rollover, First, Gap} {
 		for _, have := range notes {
 			if have == n {
 				return n

@@ -16,6 +16,8 @@ func modbusKind() Kind {
 			Name: "modbus",
 			Doc:  "Modbus counters with their totals in registers: RTU on serial lines, Modbus TCP or RTU over TCP on the network",
 		},
+		Sensor:   Beam, // most are inputs behind a beam; a gate's settings say so
+		Schemes:  []string{device.SchemeSerial, device.SchemeTCP},
 		Settings: func() Settings { return new(Modbus) },
 		station: func(line device.Address, s Settings) (station, error) {
 			m, ok := s.(*Modbus)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/hallagent/hallagent/device"
 )
 
 // crc16 is the checksum of Modbus RTU: polynomial A001 reflected, from FFFF
@@ -65,25 +63,7 @@ func (q request) rtuAnswer(come []byte) (data []byte, missing int, err error) {
 	return data, 0, err
 }
 
-// askRTU asks once. What came unasked, as the late answer of an earlier
-// request, is dropped first; after a fault the line is left calm.
+// askRTU asks once.
 func (w *wire) askRTU(ctx context.Context, q request, timeout time.Duration) ([]byte, error) {
-	if err := device.Drain(w.c); err != nil {
-		return nil, fmt.Errorf("empty line: %w", err)
-	}
-	if err := device.Pause(ctx, time.Until(w.busy.Add(w.gap()))); err != nil {
-		return nil, err
-	}
-	frame := q.rtu()
-	if err := w.send(frame, timeout); err != nil {
-		return nil, err
-	}
-	deadline := time.Now().Add(timeout + w.lineTime(len(frame)+5+2*q.words))
-	data, _, err := w.receive(q.rtuAnswer, nil, deadline)
-	if transient(err) {
-		if err := w.calm(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return data, err
+	return w.exchange(ctx, q.rtu(), q.rtuAnswer, 5+2*q.words, timeout)
 }

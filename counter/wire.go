@@ -12,10 +12,11 @@ import (
 
 // wire is an open line in the hands of its bus: what all stations on it share.
 type wire struct {
-	c    device.Conn
-	baud int       // 0 where the line has no rate, as over TCP
-	busy time.Time // when a byte last went over it, either way
-	tid  uint16    // last transaction of Modbus TCP
+	c     device.Conn
+	baud  int       // 0 where the line has no rate, as over TCP
+	busy  time.Time // when a byte last went over it, either way
+	spoke string    // kind of the last request
+	tid   uint16    // last transaction of Modbus TCP
 
 	late []byte // beginning of an answer of Modbus TCP that did not come in time
 }
@@ -43,6 +44,30 @@ func (w *wire) gap() time.Duration {
 		return 1750 * time.Microsecond
 	}
 	return w.lineTime(7) / 2
+}
+
+// exchange asks once on a line whose frames do not say which request they answer.
+// What came unasked, as the late answer of an earlier request, is dropped first;
+// after a fault the line is left calm. Size is how long the answer is about, in
+// bytes, and timeout how long it may take to begin.
+func (w *wire) exchange(ctx context.Context, frame []byte, check answer, size int, timeout time.Duration) ([]byte, error) {
+	if err := device.Drain(w.c); err != nil {
+		return nil, fmt.Errorf("empty line: %w", err)
+	}
+	if err := device.Pause(ctx, time.Until(w.busy.Add(w.gap()))); err != nil {
+		return nil, err
+	}
+	if err := w.send(frame, timeout); err != nil {
+		return nil, err
+	}
+	deadline := time.Now().Add(timeout + w.lineTime(len(frame)+size))
+	data, _, err := w.receive(check, nil, deadline)
+	if transient(err) {
+		if err := w.calm(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return data, err
 }
 
 // send writes a frame at once.
