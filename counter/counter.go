@@ -65,6 +65,13 @@ type Settings interface {
 	Place() (key, value string)
 }
 
+// Measures says that a counter of these settings shows the people inside (Level)
+// instead of passes; it has no door.
+func Measures(s Settings) bool {
+	m, ok := s.(interface{ Measures() bool })
+	return ok && m.Measures()
+}
+
 // Problem is a mistake in the settings of a counter.
 type Problem struct {
 	Key   string // path below the counter, as in map.in.words

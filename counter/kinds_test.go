@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -27,6 +28,7 @@ var samples = map[string]struct {
 		line: serialLine,
 		in:   6, out: 1,
 	},
+	"pulse": {settings: &counter.Pulse{In: "cts", Out: "dsr"}, line: contactLine},
 }
 
 // Every kind brings a line of documentation, settings that are fresh each time, a
@@ -49,6 +51,9 @@ func TestKinds(t *testing.T) {
 			seeds, err := filepath.Glob(filepath.Join("testdata", "fuzz", "*", k.Name))
 			if err != nil || len(seeds) == 0 {
 				t.Errorf("no fuzz seed, %v", err)
+			}
+			if slices.Equal(k.Schemes, []string{device.SchemePulse}) {
+				return // no bytes pass over its line
 			}
 			file, err := os.Open(filepath.Join("testdata", k.Name+".transcript"))
 			if err != nil {

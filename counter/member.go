@@ -68,13 +68,14 @@ type member struct {
 	unstored bool      // the last update was not: the next is tried whatever it holds
 	waits    []Reading // deltas and events that were not stored, in order; perhaps the first was
 
-	mu     sync.Mutex
-	heard  time.Time // the last valid word of it
-	status Status
+	mu        sync.Mutex
+	heard     time.Time // the last valid word of it, at first when it could begin to speak
+	complaint complaint
+	status    Status
 }
 
 func newMember(c Config, b *books, poll time.Duration) *member {
-	return &member{config: c, books: b, poll: poll, status: Status{
+	return &member{config: c, books: b, poll: poll, heard: time.Now(), status: Status{
 		ID: c.ID, Kind: c.Kind, Door: c.Door, State: device.Waiting, Code: "line",
 	}}
 }
@@ -200,19 +201,28 @@ func (m *member) note(r Reading, update Update) {
 	if level >= slog.LevelInfo {
 		m.books.log.Log(context.Background(), level, "counter began anew", "device", s.ID, "kind", s.Kind, "note", string(update.Note), "in", s.In, "out", s.Out)
 	}
+	c := m.complaint
 	m.mu.Unlock()
-	m.set(device.Online, m.trouble(), nil, "")
+	m.set(device.Online, c.code, c.err, c.hint)
 }
 
-// trouble is the code that a counter says of itself and that outlasts a reading.
-func (m *member) trouble() string {
+// complain notes what a counter says of itself while it goes on counting, as
+// blocked or battery; without a code that is over.
+func (m *member) complain(code string, err error, hint string) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch m.status.Code {
-	case "blocked", "battery":
-		return m.status.Code
+	changed := m.complaint.code != code
+	m.complaint = complaint{code, err, hint}
+	m.mu.Unlock()
+	if changed {
+		m.set(device.Online, code, err, hint)
 	}
-	return ""
+}
+
+// complaint is a trouble that outlasts a reading.
+type complaint struct {
+	code string
+	err  error
+	hint string
 }
 
 // hear says that the counter gave a sign of life.
@@ -235,7 +245,8 @@ func (m *member) snapshot(now time.Time) Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.status
-	if m.patience > 0 && s.State == device.Online && now.Sub(m.heard) > m.patience {
+	due := s.State == device.Online || s.State == device.Waiting && s.Code == ""
+	if m.patience > 0 && due && now.Sub(m.heard) > m.patience {
 		s.State, s.Code, s.Since = device.Wedged, "silent", m.heard.Add(m.patience)
 		s.Err = "nothing came for " + m.patience.String()
 		s.Hint = "check the device's power and its way to this machine, and that it is set to this address"

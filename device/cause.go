@@ -19,6 +19,8 @@ var causes = []struct {
 	{is(ErrGarbled), "garbled", "something answers, but not as this kind of device does: check the baud rate, the wiring and that the line's url names the right port"},
 	{is(ErrSilent), "silent", "the port is open but nothing answers: check power, cable, wiring and the baud rate"},
 	{is(net.ErrClosed, os.ErrClosed, io.ErrClosedPipe, context.Canceled), "closed", ""},
+	{is(syscall.EADDRINUSE), "busy", "another program listens on this port: stop it, or change the line's url and the devices"},
+	{is(syscall.EADDRNOTAVAIL), "no_address", "this machine does not have the address: correct the line's url, or bring the network up"},
 	{is(syscall.EBUSY), "busy", "another program holds the port, often the vendor's own tool or a second hallagent: close it"},
 	{is(fs.ErrPermission), "permission", "the user of hallagent may not open the port: add it to the group dialout (usermod -aG dialout USER) and restart"},
 	{is(fs.ErrNotExist), "missing", "no such port: plug the device in, or write the name that `hallagent devices` shows"},

@@ -99,6 +99,15 @@ func (l *Link) refuse() {
 	l.status.Refused++
 }
 
+// TryListen opens a listening address and closes it again.
+func TryListen(ctx context.Context, a Address) error {
+	l, err := listen(ctx, a)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
 // listen opens a listening address.
 func listen(ctx context.Context, a Address) (callers, error) {
 	var lc net.ListenConfig

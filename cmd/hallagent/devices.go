@@ -1,18 +1,22 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"runtime"
 	"strconv"
 	"strings"
 
+	"github.com/hallagent/hallagent/cmd/hallagent/internal/agent"
 	"github.com/hallagent/hallagent/cmd/hallagent/internal/config"
 	"github.com/hallagent/hallagent/device"
 	"github.com/hallagent/hallagent/device/serial"
+	"github.com/hallagent/hallagent/sync/lan"
 )
 
 type devicesCommand struct {
@@ -32,7 +36,7 @@ type listed struct {
 	UsedBy string `json:"used_by,omitempty"`
 }
 
-func (d devicesCommand) Run(c *commands, s streams) error {
+func (d devicesCommand) Run(ctx context.Context, c *commands, s streams) error {
 	cfg, _, err := config.Load(c.Config) // one that is wrong names ports all the same
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		fmt.Fprintf(s.err, "hallagent: %v: ports it names are not marked\n", err)
@@ -48,16 +52,46 @@ func (d devicesCommand) Run(c *commands, s streams) error {
 	if d.JSON {
 		e := json.NewEncoder(s.out)
 		e.SetIndent("", "  ")
-		return e.Encode(map[string]any{"ports": ports})
+		return e.Encode(map[string]any{"ports": ports, "strangers": strangers(ctx, cfg)})
 	}
-	_, err = io.WriteString(s.out, printPorts(ports)+stanza(ports, cfg))
+	_, err = io.WriteString(s.out, printPorts(ports)+stanza(ports, cfg)+printStrangers(strangers(ctx, cfg)))
 	return err
+}
+
+// strangers asks the agent, if one runs, which devices speak to it that are not
+// in its configuration.
+func strangers(ctx context.Context, cfg config.Config) []lan.Stranger {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/hall", nil)
+	if err != nil {
+		return nil
+	}
+	answer, err := agent.ControlClient(cfg.Data).Do(req)
+	if err != nil {
+		return nil // none runs, or not for this user
+	}
+	defer answer.Body.Close()
+	var h lan.Hall
+	if json.NewDecoder(answer.Body).Decode(&h) != nil {
+		return nil
+	}
+	return h.Strangers
+}
+
+func printStrangers(all []lan.Stranger) string {
+	if len(all) == 0 {
+		return ""
+	}
+	b := "\n未配置但正在上报的设备 / devices that speak to the agent and are not configured:\n"
+	for _, x := range all {
+		b += fmt.Sprintf("  %s: %s\n", x.Line, x.Unit)
+	}
+	return b
 }
 
 // usedBy gives the id of the line that names a port.
 func usedBy(p serial.Port, cfg config.Config) string {
 	for _, l := range cfg.Lines {
-		if l.URL.Scheme == device.SchemeSerial && p.Is(l.URL.Path) {
+		if (l.URL.Scheme == device.SchemeSerial || l.URL.Scheme == device.SchemePulse) && p.Is(l.URL.Path) {
 			return l.ID
 		}
 	}

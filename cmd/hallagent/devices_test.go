@@ -141,7 +141,7 @@ func TestDevices(t *testing.T) {
 		}
 	}
 	full := errors.New("disk is full")
-	err := devicesCommand{}.Run(&commands{}, streams{out: writerFunc(func([]byte) (int, error) { return 0, full }), err: io.Discard})
+	err := devicesCommand{}.Run(t.Context(), &commands{}, streams{out: writerFunc(func([]byte) (int, error) { return 0, full }), err: io.Discard})
 	if problem == nil && !errors.Is(err, full) {
 		t.Errorf("output that cannot be written: %v", err)
 	}

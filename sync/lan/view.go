@@ -26,6 +26,7 @@ type Hall struct {
 	Lines     []Line          `json:"lines"`
 	Readers   []Reader        `json:"readers"`
 	Counters  []Counter       `json:"counters"`
+	Strangers []Stranger      `json:"strangers,omitempty"`
 	Broker    Broker          `json:"broker"`
 	Streams   []Stream        `json:"streams"`
 	Addresses []Listener      `json:"listen"`
@@ -66,6 +67,12 @@ type Counter struct {
 	Err   string           `json:"err,omitempty"`
 	Hint  string           `json:"hint,omitempty"`
 	Last  *time.Time       `json:"last"` // newest reading
+}
+
+// Stranger is a device that speaks on a line and is not in the configuration.
+type Stranger struct {
+	Line string `json:"line"`
+	Unit string `json:"unit"` // as it names itself
 }
 
 // Broker is the connection to the broker.

@@ -59,6 +59,9 @@ func newHall(o options, cfg config.Config) (h *hall, err error) {
 	}
 	for _, c := range cfg.Counters {
 		line, _ := cfg.LineOf(c.Line)
+		if line.URL.Scheme == device.SchemePulse {
+			continue // see adapt
+		}
 		if err := h.addCounter(line, c); err != nil {
 			return nil, err
 		}

@@ -19,6 +19,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -142,6 +143,7 @@ func adapt(cfg *config.Config, o options, h *hall, b *broker) error {
 	cfg.Data = o.data
 	cfg.LAN.Listen = []string{o.listen}
 	cfg.Broker = config.Broker{URL: b.url, Acknowledge: cfg.Broker.Acknowledge}
+	leaveOut(cfg, device.SchemePulse) // a pseudo terminal has no modem lines
 	for i := range cfg.Lines {
 		url, ok := h.urls[cfg.Lines[i].ID]
 		if !ok {
@@ -154,6 +156,21 @@ func adapt(cfg *config.Config, o options, h *hall, b *broker) error {
 		cfg.Lines[i].URL = config.Address{Address: address}
 	}
 	return nil
+}
+
+// leaveOut takes lines of a scheme away, with all that is on them.
+func leaveOut(cfg *config.Config, scheme string) {
+	gone := map[string]bool{}
+	cfg.Lines = slices.DeleteFunc(cfg.Lines, func(l config.Line) bool {
+		gone[l.ID] = l.URL.Scheme == scheme
+		return gone[l.ID]
+	})
+	doors := map[string]bool{}
+	cfg.Counters = slices.DeleteFunc(cfg.Counters, func(c config.Counter) bool {
+		doors[c.Door] = doors[c.Door] || !gone[c.Line]
+		return gone[c.Line]
+	})
+	cfg.Doors = slices.DeleteFunc(cfg.Doors, func(d config.Door) bool { return !doors[d.ID] })
 }
 
 // printer prints one line for each thing that happens.

@@ -71,7 +71,7 @@ type Agent struct {
 
 	lines   []line
 	readers []readerOnLine
-	buses   []busOnLine
+	owners  []ownerOfLine
 }
 
 // line is a link and how it is named in the configuration.
@@ -87,9 +87,10 @@ type readerOnLine struct {
 	link   *device.Link
 }
 
-type busOnLine struct {
+// ownerOfLine has all counters of a line.
+type ownerOfLine struct {
 	line string
-	bus  *counter.Bus
+	counter.Owner
 	link *device.Link
 }
 
@@ -130,7 +131,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Agent, error) {
 func estimateSettings(cfg config.Config) occupancy.Settings {
 	s := occupancy.Settings{
 		Capacity: cfg.Hall.Capacity, Location: cfg.Hall.Timezone.Location,
-		Staff: cfg.Occupancy.Staff, Scale: cfg.Occupancy.Scale, Levels: [3]int(cfg.Occupancy.Levels),
+		Scale: cfg.Occupancy.Scale, Levels: [3]int(cfg.Occupancy.Levels),
 	}
 	for _, d := range cfg.Doors {
 		door := occupancy.Door{ID: d.ID, Role: occupancy.Role(d.Role)}
@@ -144,12 +145,20 @@ func estimateSettings(cfg config.Config) occupancy.Settings {
 	return s
 }
 
-// Dial gives the way to open a line.
+// Dial gives the way to open a line that does not listen.
 func Dial(a device.Address) device.Dial {
-	if a.Scheme == "serial" {
+	if a.Scheme == device.SchemeSerial || a.Scheme == device.SchemePulse {
 		return serial.Dial(a)
 	}
 	return device.TCP(a)
+}
+
+// Link makes the link of a line, whether it is dialled or listens.
+func Link(name string, a device.Address, use device.Use, log *slog.Logger) *device.Link {
+	if a.Listens() {
+		return device.NewListenLink(name, a, use, log)
+	}
+	return device.NewLink(name, Dial(a), use, log)
 }
 
 func (a *Agent) buildLines() error {
@@ -168,11 +177,11 @@ func (a *Agent) buildLines() error {
 			}
 		}
 		if on := counters[l.ID]; len(on) > 0 {
-			bus, err := counter.NewBus(l.URL.Address, on, l.Poll, a.passes.mark, a.passes.take, a.log.With("line", l.ID))
+			owner, err := counter.NewOwner(l.URL.Address, on, l.Poll, a.passes.mark, a.passes.take, a.log.With("line", l.ID))
 			if err != nil {
 				return fmt.Errorf("build line %q: %w", l.ID, err)
 			}
-			a.buses = append(a.buses, busOnLine{l.ID, bus, a.addLine(l, bus.Use)})
+			a.owners = append(a.owners, ownerOfLine{l.ID, owner, a.addLine(l, owner.Use)})
 		}
 	}
 	return nil
@@ -191,7 +200,7 @@ func (a *Agent) addReader(l config.Line, r config.Reader) error {
 }
 
 func (a *Agent) addLine(l config.Line, use device.Use) *device.Link {
-	link := device.NewLink(l.ID, Dial(l.URL.Address), use, a.log)
+	link := Link(l.ID, l.URL.Address, use, a.log)
 	a.lines = append(a.lines, line{l.ID, l.URL.String(), link})
 	return link
 }

@@ -17,11 +17,13 @@ const (
 
 // Codes of alarms, part of their topics.
 const (
-	alarmDevice = "device_down"    // about the device
-	alarmStore  = "store_unusable" // about the stream
-	alarmLoss   = "records_lost"   // about the stream
-	alarmAck    = "ack_ignored"    // about the stream
-	alarmNew    = "store_replaced" // about the stream
+	alarmDevice  = "device_down"    // about the device
+	alarmBlocked = "beam_blocked"   // about the counter
+	alarmBattery = "battery_low"    // about the counter
+	alarmStore   = "store_unusable" // about the stream
+	alarmLoss    = "records_lost"   // about the stream
+	alarmAck     = "ack_ignored"    // about the stream
+	alarmNew     = "store_replaced" // about the stream
 )
 
 // subject is what one alarm is about: the last two levels of its topic.
@@ -47,7 +49,7 @@ func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status) map[subject]w
 		found[subject{code, about}] = wire.Alarm{Active: true, Severity: severity, Text: text, Hint: hint}
 	}
 	down := func(id string, state wire.DeviceState, since time.Time, code, hint string) {
-		if state != wire.DeviceOnline && now.Sub(since) >= downAfter {
+		if state != wire.DeviceOnline && code != "" && now.Sub(since) >= downAfter {
 			raise(alarmDevice, id, "warning", fmt.Sprintf("%s is %s: %s", id, state, code), hint)
 		}
 	}
@@ -56,6 +58,12 @@ func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status) map[subject]w
 	}
 	for _, c := range h.Counters {
 		down(c.ID, c.State, c.Since, c.Code, c.Hint)
+		switch c.Code {
+		case "blocked":
+			raise(alarmBlocked, c.ID, "warning", "the beam of "+c.ID+" is blocked: "+c.Err, c.Hint)
+		case "battery":
+			raise(alarmBattery, c.ID, "warning", "the battery of "+c.ID+" is nearly empty", c.Hint)
+		}
 	}
 	for _, s := range h.Streams {
 		if !s.Open && now.Sub(h.Since) >= openGrace {

@@ -115,8 +115,8 @@ func (a *Agent) occupancy() wire.Occupancy {
 
 // counters are the snapshots of all counters.
 func (a *Agent) counters() (all []counter.Status) {
-	for _, b := range a.buses {
-		all = append(all, b.bus.Status()...)
+	for _, o := range a.owners {
+		all = append(all, o.Status()...)
 	}
 	return all
 }

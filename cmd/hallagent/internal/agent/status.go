@@ -31,9 +31,12 @@ func (a *Agent) view() lan.Hall {
 	for _, r := range a.readers {
 		h.Readers = append(h.Readers, readerView(r.line, r.reader.Status(), r.link.Status()))
 	}
-	for _, b := range a.buses {
-		for _, s := range b.bus.Status() {
-			h.Counters = append(h.Counters, counterView(b.line, s, b.link.Status()))
+	for _, o := range a.owners {
+		for _, s := range o.Status() {
+			h.Counters = append(h.Counters, counterView(o.line, s, o.link.Status()))
+		}
+		for _, unit := range o.Strangers() {
+			h.Strangers = append(h.Strangers, lan.Stranger{Line: o.line, Unit: unit})
 		}
 	}
 	slices.SortFunc(h.Counters, func(x, y lan.Counter) int { return cmp.Compare(x.ID, y.ID) })

@@ -47,13 +47,14 @@ func tryLine(ctx context.Context, l config.Line) Tried {
 	t := Tried{What: `line "` + l.ID + `"`}
 	ctx, cancel := context.WithTimeout(ctx, tryLimit)
 	defer cancel()
-	c, err := Dial(l.URL.Address)(ctx)
-	if err != nil {
+	if l.URL.Listens() {
+		t.Err = device.TryListen(ctx, l.URL.Address)
+	} else if c, err := Dial(l.URL.Address)(ctx); err != nil {
 		t.Err = err
-		_, t.Hint = device.Cause(err)
-		return t
+	} else {
+		t.Err = c.Close()
 	}
-	t.Err = c.Close()
+	_, t.Hint = device.Cause(t.Err)
 	return t
 }
 

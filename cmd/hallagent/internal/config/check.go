@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hallagent/hallagent/counter"
 	"github.com/hallagent/hallagent/device"
 	"github.com/hallagent/hallagent/idcard"
 )
@@ -114,13 +113,13 @@ func (c *Config) checkLines(d *decoder) {
 		path := fmt.Sprintf("lines[%d]", i)
 		d.id(path+".id", l.ID, seen)
 		if !d.has(path + ".url") {
-			d.fail(path+".url", "serial:///dev/serial/by-id/… or tcp://host:port", "is missing")
+			d.fail(path+".url", "serial:///dev/serial/by-id/…, tcp://host:port, or one of the other forms in the sample", "is missing")
 			continue
 		}
 		if d.flagged[path+".url"] {
 			continue
 		}
-		port := l.URL.Scheme + "://" + l.URL.Path + l.URL.Host
+		port := l.URL.Path + l.URL.Host
 		if first, ok := ports[port]; ok {
 			d.fail(path+".url", "name one line and put both devices on it", "%s is already the port of %s", port, first)
 		}
@@ -183,6 +182,9 @@ func (c *Config) checkReaders(d *decoder) {
 			}
 		}
 		c.line(d, path+".line", r.Line)
+		if l, ok := c.LineOf(r.Line); ok && l.URL.Scheme != "" && l.URL.Scheme != device.SchemeSerial && l.URL.Scheme != device.SchemeTCP {
+			d.fail(path+".line", "a reader is on serial://… or tcp://…", "a %s line is not for readers", l.URL.Scheme)
+		}
 		if first, ok := lines[r.Line]; ok && r.Line != "" {
 			d.fail(path+".line", "a reader needs a line of its own", "%q already belongs to %s", r.Line, first)
 		}
@@ -200,76 +202,10 @@ func (c *Config) checkReaders(d *decoder) {
 	}
 }
 
-func (c *Config) checkCounters(d *decoder) {
-	doors := map[string]string{}
-	var doorIDs []string
-	for i, door := range c.Doors {
-		path := fmt.Sprintf("doors[%d]", i)
-		d.id(path+".id", door.ID, doors)
-		doorIDs = append(doorIDs, door.ID)
-		if !slices.Contains([]string{"visitor", "staff", "both"}, door.Role) {
-			d.fail(path+".role", "visitor, staff or both", "%q is no role", door.Role)
-		}
-	}
-	seen, readers, stations := map[string]string{}, map[string]bool{}, map[string]string{}
-	for i, r := range c.Readers {
-		readers[r.Line] = true
-		if r.ID != "" {
-			seen[r.ID] = fmt.Sprintf("readers[%d]", i)
-		}
-	}
-	counted := map[string]bool{}
-	for i, k := range c.Counters {
-		path := fmt.Sprintf("counters[%d]", i)
-		d.deviceID(path+".id", k.ID, seen)
-		counted[k.Door] = true
-		if d.require(path+".kind", k.Kind, "known: "+strings.Join(counter.Kinds().Names(), ", ")) && k.Settings == nil {
-			d.fail(path+".kind", suggest(k.Kind, counter.Kinds().Names()), "there is no kind of counter %q", k.Kind)
-		}
-		c.line(d, path+".line", k.Line)
-		if readers[k.Line] && k.Line != "" {
-			d.fail(path+".line", "a reader needs a line of its own", "%q already belongs to a reader", k.Line)
-		}
-		if k.Rate < 0.1 || k.Rate > 100 {
-			d.fail(path+".rate", "0.1 to 100; 3 suits one lane", "%v persons a second is no plausible rate", k.Rate)
-		}
-		if d.require(path+".door", k.Door, "the id of one of the doors") && doors[k.Door] == "" {
-			d.fail(path+".door", suggest(k.Door, doorIDs), "there is no door %q", k.Door)
-		}
-		c.checkSettings(d, path, k, stations)
-	}
-	for i, door := range c.Doors {
-		if door.ID != "" && !counted[door.ID] {
-			d.warn(fmt.Sprintf("doors[%d].id", i), "add a counter, or people pass unseen and no number can be shown", "nothing counts at door %q", door.ID)
-		}
-	}
-}
-
-// checkSettings asks the kind what it thinks of its own keys and that no two
-// counters of a line are the same station.
-func (c *Config) checkSettings(d *decoder, path string, k Counter, stations map[string]string) {
-	if k.Settings == nil {
-		return
-	}
-	line, _ := c.LineOf(k.Line)
-	for _, p := range k.Settings.Check(line.URL.Address) {
-		d.fail(join(path, p.Key), p.Hint, "%s", p.Cause)
-	}
-	key, value := k.Settings.Place()
-	place := fmt.Sprintf("%s %s on line %q", key, value, k.Line)
-	if first, ok := stations[place]; ok && k.Line != "" {
-		d.fail(join(path, key), "each counter of a line needs its own", "%s is already %s", place, first)
-	}
-	stations[place] = path
-}
-
 func (c *Config) checkOccupancy(d *decoder) {
 	o := c.Occupancy
-	if o.Staff < 0 {
-		d.fail("occupancy.staff", "the number of staff inside, 0 or more", "%v is less than nobody", o.Staff)
-	}
 	if d.has("occupancy.scale") && (o.Scale < 0.5 || o.Scale > 2) {
-		d.fail("occupancy.scale", "0.5 to 2: people counted by hand, divided by the counter's number", "%v is no plausible scale", o.Scale)
+		d.fail("occupancy.scale", scaleHint, "%v is no plausible scale", o.Scale)
 	}
 	if l := o.Levels; len(l) != 3 || l[0] < 1 || l[0] >= l[1] || l[1] >= l[2] || l[2] > 200 {
 		d.fail("occupancy.levels", "example: [30, 60, 85]", "needs three rising numbers, per cent of capacity")
@@ -327,8 +263,17 @@ func (c *Config) checkLAN(d *decoder) {
 	if len(c.LAN.Listen) == 0 {
 		d.fail("lan.listen", `example: ["127.0.0.1:8080"]`, "needs at least one address")
 	}
+	devices := map[string]string{}
+	for i, l := range c.Lines {
+		if l.URL.Listens() && l.URL.Scheme != device.SchemeUDPListen {
+			devices[l.URL.Host] = fmt.Sprintf("lines[%d]", i)
+		}
+	}
 	for i, listen := range c.LAN.Listen {
 		path := fmt.Sprintf("lan.listen[%d]", i)
+		if line, ok := devices[listen]; ok {
+			d.fail(path, "devices need a port of their own", "%s is already the address of %s", listen, line)
+		}
 		host, port, err := net.SplitHostPort(listen)
 		if err != nil || !validPort(port) {
 			d.fail(path, "example: 127.0.0.1:8080", "%q is no address with a port from 1 to 65535", listen)

@@ -73,8 +73,9 @@ func (r *Reader) defaults() { r.Poll = 200 * time.Millisecond }
 
 // Door is a way into the hall.
 type Door struct {
-	ID   string `yaml:"id"`
-	Role string `yaml:"role"` // visitor, staff, both
+	ID    string  `yaml:"id"`
+	Role  string  `yaml:"role"`  // visitor, staff, both
+	Scale float64 `yaml:"scale"` // persons per counted one at this door, from a hand count; 0: that of the hall
 }
 
 func (d *Door) defaults() { d.Role = "visitor" }
@@ -82,12 +83,13 @@ func (d *Door) defaults() { d.Role = "visitor" }
 // Counter is an entrance counter at a door. Keys of its kind stand beside the
 // common ones and land in Settings.
 type Counter struct {
-	ID   string  `yaml:"id"`
-	Kind string  `yaml:"kind"`
-	Line string  `yaml:"line"`
-	Door string  `yaml:"door"`
-	Swap bool    `yaml:"swap"` // in and out are exchanged
-	Rate float64 `yaml:"rate"` // most persons a second in one direction; a total that rises faster is not believed
+	ID     string  `yaml:"id"`
+	Kind   string  `yaml:"kind"`
+	Line   string  `yaml:"line"`
+	Door   string  `yaml:"door"`
+	Swap   bool    `yaml:"swap"`   // in and out are exchanged
+	Rate   float64 `yaml:"rate"`   // most persons a second in one direction; a total that rises faster is not believed
+	Sensor string  `yaml:"sensor"` // gate, camera, beam; "" is what its kind mostly is
 
 	Settings counter.Settings `yaml:"-"`
 }
@@ -106,7 +108,7 @@ func (c *Counter) inline() any {
 
 // Occupancy is what the estimate of people in the hall needs to know.
 type Occupancy struct {
-	Staff  float64 `yaml:"staff"`  // expected staff inside who came by visitor doors
+	Staff  Staff   `yaml:"staff"`  // expected staff inside who came by visitor doors
 	Scale  float64 `yaml:"scale"`  // persons per counted one, from a hand count; 0 when nobody counted
 	Levels []int   `yaml:"levels"` // three borders in per cent of capacity, rising
 }

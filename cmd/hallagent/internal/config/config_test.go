@@ -61,7 +61,7 @@ func TestSample(t *testing.T) {
 	if with, problems := Parse(bytes.Replace(deploy.Sample, []byte("# photo:"), []byte("photo:"), 1)); len(problems) > 0 || len(with.Photo.Decoder) != 2 || with.Photo.Limit != 5*time.Second {
 		t.Errorf("with its photo decoder it is %+v:\n%s", with.Photo, problems.Print("hallagent.yaml"))
 	}
-	if len(c.Readers) != 3 || len(c.Counters) != 2 || len(c.Doors) != 2 {
+	if len(c.Readers) != 3 || len(c.Counters) != len(counter.Kinds())+1 || len(c.Doors) != 3 {
 		t.Errorf("%d readers, %d counters, %d doors", len(c.Readers), len(c.Counters), len(c.Doors))
 	}
 	if c.Readers[0].Window != "05" || c.Readers[0].Poll != 200*time.Millisecond {

@@ -22,9 +22,9 @@ type Hours struct {
 // weekdays are the keys of the map form, in the order of time.Weekday.
 var weekdays = [7]string{"sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"}
 
-// on gives the spans of the day of t, with the dates that are open or closed
-// against their weekday.
-func (h Hours) on(t time.Time) []Span {
+// Spans gives the opening hours of the day of t, in the hall's zone, with the dates
+// that are open or closed against their weekday.
+func (h Hours) Spans(t time.Time) []Span {
 	spans := h.Week[t.Weekday()]
 	switch open, ok := h.Open[t.Format(time.DateOnly)]; {
 	case ok && !open:
@@ -38,12 +38,12 @@ func (h Hours) on(t time.Time) []Span {
 // IsOpen says whether the hall is open at a time, given in the hall's zone.
 func (h Hours) IsOpen(t time.Time) bool {
 	minute := t.Hour()*60 + t.Minute()
-	return slices.ContainsFunc(h.on(t), func(s Span) bool { return minute >= s.From && minute < s.To })
+	return slices.ContainsFunc(h.Spans(t), func(s Span) bool { return minute >= s.From && minute < s.To })
 }
 
 // On gives the opening hours of the day of t as in the file, "" when closed.
 func (h Hours) On(t time.Time) string {
-	spans := h.on(t)
+	spans := h.Spans(t)
 	parts := make([]string, len(spans))
 	for i, s := range spans {
 		parts[i] = fmt.Sprintf("%02d:%02d-%02d:%02d", s.From/60, s.From%60, s.To/60, s.To%60)
