@@ -2,7 +2,6 @@ package counter
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"strconv"
 	"time"
@@ -36,29 +35,15 @@ type Modbus struct {
 	Station int           `yaml:"station"` // 1..247; over Modbus TCP 0..255
 	Framing string        `yaml:"framing"` // tcp or rtu on a tcp:// line, tcp if empty; a serial line is always rtu
 	Timeout time.Duration `yaml:"timeout"` // for an answer to begin; 500ms if 0
+	Value   string        `yaml:"value"`   // total; delta: the registers fall to 0 when they are read; level: people inside. total if empty
+	Modulus uint64        `yaml:"modulus"` // of totals that roll over before their width does, as decimal counters; 0: with their width
 	Map     RegisterMap   `yaml:"map"`
-}
-
-// RegisterMap says where the totals are. A device that counts one way only has
-// only that one.
-type RegisterMap struct {
-	In  *Registers `yaml:"in"`
-	Out *Registers `yaml:"out"`
-}
-
-// Registers are one total of 16, 32 or 64 bits, unsigned.
-type Registers struct {
-	Function int    `yaml:"function"` // 3 holding, 4 input registers
-	Address  int    `yaml:"address"`  // of the first register, from 0
-	Words    int    `yaml:"words"`    // 1, 2 or 4 registers of 16 bits
-	Order    string `yaml:"order"`    // high or low: which word comes first; not needed for one word
 }
 
 const (
 	framingTCP = "tcp"
 	framingRTU = "rtu"
-	orderHigh  = "high"
-	orderLow   = "low"
+	valueTotal = "total"
 
 	defaultTimeout = 500 * time.Millisecond
 )
@@ -81,27 +66,23 @@ func (s *Modbus) Check(line device.Address) []Problem {
 	if s.Timeout < 0 || s.Timeout > time.Minute {
 		report("timeout", "500ms suits most devices", "%v is not between 0 and 1m", s.Timeout)
 	}
-	if s.Map.In == nil && s.Map.Out == nil {
+	switch {
+	case s.Value != "" && s.Value != valueTotal && s.Value != string(Delta) && s.Value != string(Level):
+		report("value", "total: counted since ever; delta: since the last reading; level: people inside", "%q is not known", s.Value)
+	case s.value() == Level && s.Map.Level == nil:
+		report("map", "give level, as in level: {function: 3, address: 0, words: 1}", "no register is named that shows the people inside")
+	case s.value() == Level && (s.Map.In != nil || s.Map.Out != nil):
+		report("map", "give level alone; in and out are of a counter of their own", "a level has neither in nor out")
+	case s.value() != Level && s.Map.Level != nil:
+		report("map.level", "write value: level, or leave it out", "is for value: level alone")
+	case s.value() != Level && s.Map.In == nil && s.Map.Out == nil:
 		report("map", "give in, out or both, as in {function: 3, address: 0, words: 2, order: high}", "no registers are named")
 	}
-	for _, r := range []struct {
-		key string
-		*Registers
-	}{{"map.in", s.Map.In}, {"map.out", s.Map.Out}} {
-		if r.Registers == nil {
-			continue
-		}
-		if r.Function != 3 && r.Function != 4 {
-			report(r.key+".function", "3 reads holding registers, 4 input registers", "%d is no function that reads registers", r.Function)
-		}
-		if r.Words != 1 && r.Words != 2 && r.Words != 4 {
-			report(r.key+".words", "1 is a 16 bit total, 2 is 32, 4 is 64", "%d words are no total", r.Words)
-		}
-		if r.Address < 0 || r.Address+max(r.Words, 1) > 1<<16 {
-			report(r.key+".address", "addresses count from zero: 40001 in a manual is address 0 with function 3", "%d is no register address", r.Address)
-		}
-		if order := r.Order; order != orderHigh && order != orderLow && (order != "" || r.Words != 1) {
-			report(r.key+".order", "high: the word of higher value has the lower address; low: the other way round. The wrong one shows as leaps of 65536", "%q is not known", order)
+	for _, r := range s.Map.all() {
+		ps = append(ps, r.check()...)
+		if span := r.modulus(); s.Modulus != 0 && (s.value() != Total || s.Modulus < 100 || span != 0 && s.Modulus > span) {
+			report("modulus", "the number after which a total goes on from 0, such as 1000000; leave it out where it rolls over with its width", "%d does not fit %d bits of a total", s.Modulus, r.bits())
+			break
 		}
 	}
 	if in, out := s.Map.In, s.Map.Out; in != nil && out != nil {
@@ -110,6 +91,8 @@ func (s *Modbus) Check(line device.Address) []Problem {
 		}
 		if in.Words != out.Words {
 			report("map.out.words", "both directions must have the same width", "in has %d words and out %d", in.Words, out.Words)
+		} else if in.bits() != out.bits() {
+			report("map.out.bits", "both directions must have the same width", "in has %d bits and out %d", in.bits(), out.bits())
 		}
 	}
 	return ps
@@ -136,21 +119,25 @@ func (s *Modbus) timeout() time.Duration {
 	return s.Timeout
 }
 
-// requests are what must be asked for a reading: one where the totals lie side
+// value is what the figures are.
+func (s *Modbus) value() Value {
+	if s.Value == valueTotal {
+		return Total
+	}
+	return Value(s.Value)
+}
+
+// requests are what must be asked for a reading: one where the registers lie side
 // by side, else one each. A total is never split: between two requests its low
 // word can roll over.
-func (s *Modbus) requests() []request {
-	of := func(r *Registers) request {
-		return request{station: byte(s.Station), function: byte(r.Function), address: uint16(r.Address), words: r.Words}
+func (s *Modbus) requests() (all []request) {
+	for _, r := range s.Map.all() {
+		all = append(all, request{station: byte(s.Station), function: byte(r.Function), address: uint16(r.Address), words: r.Words})
 	}
-	in, out := s.Map.In, s.Map.Out
-	switch {
-	case out == nil:
-		return []request{of(in)}
-	case in == nil:
-		return []request{of(out)}
+	if len(all) < 2 {
+		return all
 	}
-	a, b := of(in), of(out)
+	a, b := all[0], all[1]
 	if a.address > b.address {
 		a, b = b, a
 	}
@@ -162,15 +149,9 @@ func (s *Modbus) requests() []request {
 }
 
 // reading decodes the data of the answers to requests, in their order.
-func (s *Modbus) reading(at time.Time, answers [][]byte) Reading {
-	r := Reading{At: at}
+func (s *Modbus) reading(at time.Time, answers [][]byte) (Reading, error) {
+	r := Reading{At: at, Value: s.value()}
 	find := func(g *Registers) uint64 {
-		if g == nil {
-			return 0
-		}
-		if g.Words < 4 {
-			r.Modulus = 1 << (16 * g.Words)
-		}
 		for i, q := range s.requests() {
 			first := g.Address - int(q.address)
 			if int(q.function) == g.Function && first >= 0 && first+g.Words <= q.words {
@@ -179,20 +160,27 @@ func (s *Modbus) reading(at time.Time, answers [][]byte) Reading {
 		}
 		panic("counter: requests do not cover the registers")
 	}
-	r.In, r.Out = find(s.Map.In), find(s.Map.Out)
-	return r
-}
-
-// decode puts the total together; within a register the high byte comes first.
-func (g *Registers) decode(b []byte) (v uint64) {
-	for i := range g.Words {
-		w := i
-		if g.Order == orderLow {
-			w = g.Words - 1 - i
+	for _, g := range s.Map.all() {
+		v := find(g.Registers)
+		switch g.key {
+		case "map.in":
+			r.In = v
+		case "map.out":
+			r.Out = v
+		case "map.level":
+			r.People = g.people(v)
 		}
-		v = v<<16 | uint64(binary.BigEndian.Uint16(b[2*w:]))
+		if r.Value == Total {
+			r.Modulus = g.modulus()
+		}
 	}
-	return v
+	if s.Modulus != 0 {
+		r.Modulus = s.Modulus
+		if most := max(r.In, r.Out); most >= r.Modulus {
+			return r, fmt.Errorf("%w: a total of %d, and the modulus is %d", errGarbled, most, r.Modulus)
+		}
+	}
+	return r, nil
 }
 
 // modbusStation is a Modbus server ("slave") as its client sees it.
@@ -202,6 +190,9 @@ type modbusStation struct {
 }
 
 func (s *modbusStation) read(ctx context.Context, w *wire, tries int) (Reading, error) {
+	if s.settings.value() == Delta {
+		tries = 1 // an answer that is lost has taken its passes with it: the next reading must say so
+	}
 	var answers [][]byte
 	for _, q := range s.settings.requests() {
 		data, err := s.ask(ctx, w, q, tries)
@@ -210,7 +201,7 @@ func (s *modbusStation) read(ctx context.Context, w *wire, tries int) (Reading, 
 		}
 		answers = append(answers, data)
 	}
-	return s.settings.reading(time.Now(), answers), nil
+	return s.settings.reading(time.Now(), answers)
 }
 
 // ask asks again where it went wrong by chance.

@@ -59,9 +59,9 @@ func TestGoldenFrames(t *testing.T) {
 			if err != nil || missing != 0 {
 				t.Fatalf("answer: %d bytes missing, %v", missing, err)
 			}
-			r := test.settings.reading(time.Time{}, [][]byte{data})
-			if r.In != test.in || r.Out != test.out || r.Modulus != test.mod {
-				t.Errorf("reading %+v", r)
+			r, err := test.settings.reading(time.Time{}, [][]byte{data})
+			if err != nil || r.In != test.in || r.Out != test.out || r.Modulus != test.mod {
+				t.Errorf("reading %+v, %v", r, err)
 			}
 			pdu := unhex(test.answer)
 			pdu = pdu[1 : len(pdu)-2]
@@ -70,6 +70,9 @@ func TestGoldenFrames(t *testing.T) {
 				t.Errorf("the same over TCP: % X, %d missing, %v", again, missing, err)
 			}
 		})
+	}
+	if got, want := lot.requests()[0].tcp(9), unhex("0009 0000 0006 01 03 0044 0004"); !bytes.Equal(got, want) {
+		t.Errorf("over TCP: % X, want % X", got, want)
 	}
 	if got, want := (request{station: 1, function: 4, words: 4}).rtu(), unhex("01 04 00 00 00 04 F1 C9"); !bytes.Equal(got, want) {
 		t.Errorf("function 4: % X, want % X", got, want)
@@ -127,7 +130,7 @@ func TestRequests(t *testing.T) {
 				}
 				return v
 			}
-			if r := s.reading(time.Time{}, answers); r.In != want(test.in) || r.Out != want(test.out) {
+			if r, err := s.reading(time.Time{}, answers); err != nil || r.In != want(test.in) || r.Out != want(test.out) {
 				t.Errorf("reading %x, %x; want %x, %x", r.In, r.Out, want(test.in), want(test.out))
 			}
 		})
@@ -141,25 +144,45 @@ func TestCheck(t *testing.T) {
 		line   device.Address
 		keys   []string
 	}{
-		"good":                      {func(*Modbus) {}, serial, nil},
-		"good, line unknown":        {func(s *Modbus) { s.Station = 0 }, device.Address{}, nil},
-		"no map":                    {func(s *Modbus) { s.Map = RegisterMap{} }, serial, []string{"map"}},
-		"framing unknown":           {func(s *Modbus) { s.Framing = "ascii" }, tcp, []string{"framing"}},
-		"tcp framing on a tty":      {func(s *Modbus) { s.Framing = "tcp" }, serial, []string{"framing"}},
-		"unit 0 over TCP":           {func(s *Modbus) { s.Station = 0 }, tcp, nil},
-		"unit 255 over TCP":         {func(s *Modbus) { s.Station = 255 }, tcp, nil},
-		"broadcast":                 {func(s *Modbus) { s.Station = 0 }, serial, []string{"station"}},
-		"broadcast, rtu over tcp":   {func(s *Modbus) { s.Station, s.Framing = 0, "rtu" }, tcp, []string{"station"}},
-		"reserved station":          {func(s *Modbus) { s.Station = 248 }, serial, []string{"station"}},
-		"no such unit":              {func(s *Modbus) { s.Station = 256 }, tcp, []string{"station"}},
-		"a function that writes":    {func(s *Modbus) { s.Map.In.Function = 6 }, serial, []string{"map.in.function"}},
-		"three words":               {func(s *Modbus) { s.Map.Out.Words = 3; s.Map.Out.Address = 10 }, serial, []string{"map.out.words", "map.out.words"}},
-		"no order":                  {func(s *Modbus) { s.Map.In.Order = "" }, serial, []string{"map.in.order"}},
-		"beyond the last":           {func(s *Modbus) { s.Map.Out.Address = 65535 }, serial, []string{"map.out.address"}},
-		"shared register":           {func(s *Modbus) { s.Map.Out.Address = 1 }, serial, []string{"map"}},
-		"negative timeout":          {func(s *Modbus) { s.Timeout = -1 }, serial, []string{"timeout"}},
-		"everything wrong at once":  {func(s *Modbus) { *s = Modbus{Station: -1, Framing: "x", Map: RegisterMap{In: &Registers{}}} }, tcp, []string{"framing", "station", "map.in.function", "map.in.words", "map.in.order"}},
-		"one word needs no order":   {func(s *Modbus) { s.Map = RegisterMap{In: &Registers{Function: 4, Words: 1}} }, serial, nil},
+		"good":                              {func(*Modbus) {}, serial, nil},
+		"good, line unknown":                {func(s *Modbus) { s.Station = 0 }, device.Address{}, nil},
+		"no map":                            {func(s *Modbus) { s.Map = RegisterMap{} }, serial, []string{"map"}},
+		"framing unknown":                   {func(s *Modbus) { s.Framing = "ascii" }, tcp, []string{"framing"}},
+		"tcp framing on a tty":              {func(s *Modbus) { s.Framing = "tcp" }, serial, []string{"framing"}},
+		"unit 0 over TCP":                   {func(s *Modbus) { s.Station = 0 }, tcp, nil},
+		"unit 255 over TCP":                 {func(s *Modbus) { s.Station = 255 }, tcp, nil},
+		"broadcast":                         {func(s *Modbus) { s.Station = 0 }, serial, []string{"station"}},
+		"broadcast, rtu over tcp":           {func(s *Modbus) { s.Station, s.Framing = 0, "rtu" }, tcp, []string{"station"}},
+		"reserved station":                  {func(s *Modbus) { s.Station = 248 }, serial, []string{"station"}},
+		"no such unit":                      {func(s *Modbus) { s.Station = 256 }, tcp, []string{"station"}},
+		"a function that writes":            {func(s *Modbus) { s.Map.In.Function = 6 }, serial, []string{"map.in.function"}},
+		"three words":                       {func(s *Modbus) { s.Map.Out.Words = 3; s.Map.Out.Address = 10 }, serial, []string{"map.out.words", "map.out.words"}},
+		"no order":                          {func(s *Modbus) { s.Map.In.Order = "" }, serial, []string{"map.in.order"}},
+		"beyond the last":                   {func(s *Modbus) { s.Map.Out.Address = 65535 }, serial, []string{"map.out.address"}},
+		"shared register":                   {func(s *Modbus) { s.Map.Out.Address = 1 }, serial, []string{"map"}},
+		"negative timeout":                  {func(s *Modbus) { s.Timeout = -1 }, serial, []string{"timeout"}},
+		"everything wrong at once":          {func(s *Modbus) { *s = Modbus{Station: -1, Framing: "x", Map: RegisterMap{In: &Registers{}}} }, tcp, []string{"framing", "station", "map.in.function", "map.in.words", "map.in.order"}},
+		"one word needs no order":           {func(s *Modbus) { s.Map = RegisterMap{In: &Registers{Function: 4, Words: 1}} }, serial, nil},
+		"24 bits":                           {func(s *Modbus) { s.Map.In.Bits, s.Map.Out.Bits = 24, 24 }, serial, nil},
+		"24 bits in one word":               {func(s *Modbus) { s.Map = RegisterMap{In: &Registers{Function: 3, Words: 1, Bits: 24}} }, serial, []string{"map.in.bits"}},
+		"12 bits":                           {func(s *Modbus) { s.Map.In.Bits, s.Map.Out.Bits = 12, 32 }, serial, []string{"map.in.bits", "map.out.bits"}},
+		"24 bits one way":                   {func(s *Modbus) { s.Map.In.Bits = 24 }, serial, []string{"map.out.bits"}},
+		"half as wide one way":              {func(s *Modbus) { s.Map.Out.Words = 1 }, serial, []string{"map.out.words"}},
+		"a decimal counter":                 {func(s *Modbus) { s.Modulus = 1_000_000 }, serial, nil},
+		"a modulus too wide":                {func(s *Modbus) { s.Modulus = 1<<32 + 1 }, serial, []string{"modulus"}},
+		"a modulus too small":               {func(s *Modbus) { s.Modulus = 10 }, serial, []string{"modulus"}},
+		"a modulus of deltas":               {func(s *Modbus) { s.Value, s.Modulus = "delta", 1000 }, serial, []string{"modulus"}},
+		"deltas":                            {func(s *Modbus) { s.Value = "delta" }, serial, nil},
+		"totals by name":                    {func(s *Modbus) { s.Value = "total" }, serial, nil},
+		"an unknown value":                  {func(s *Modbus) { s.Value = "event" }, serial, []string{"value"}},
+		"a level":                           {func(s *Modbus) { s.Value, s.Map = "level", RegisterMap{Level: &Registers{Function: 4, Words: 1}} }, serial, nil},
+		"a level and totals":                {func(s *Modbus) { s.Value, s.Map.Level = "level", &Registers{Function: 4, Words: 1} }, serial, []string{"map"}},
+		"a level without registers":         {func(s *Modbus) { s.Value = "level" }, serial, []string{"map"}},
+		"registers of a level that is none": {func(s *Modbus) { s.Map.Level = &Registers{Function: 4, Words: 1} }, serial, []string{"map.level"}},
+		"a level of three words": {func(s *Modbus) {
+			s.Value, s.Map = "level", RegisterMap{Level: &Registers{Function: 4, Words: 3, Order: "low"}}
+		}, serial, []string{"map.level.words"}},
+		"nothing but minus ones":    {func(s *Modbus) { s.Map = RegisterMap{In: &Registers{-1, -1, -1, "", -1, false}}; s.Modulus = 1 }, serial, []string{"map.in.function", "map.in.words", "map.in.address", "map.in.order", "modulus"}},
 		"a wrong order of one word": {func(s *Modbus) { s.Map = RegisterMap{In: &Registers{Function: 4, Words: 1, Order: "big"}} }, serial, []string{"map.in.order"}},
 	} {
 		s := two("high")
@@ -174,6 +197,82 @@ func TestCheck(t *testing.T) {
 		if !slices.Equal(keys, test.keys) {
 			t.Errorf("%s: problems %v, want %v", name, keys, test.keys)
 		}
+	}
+}
+
+// Each width, order and value, from the bytes of the registers to the reading.
+func TestRegisters(t *testing.T) {
+	in := func(r Registers) RegisterMap { r.Function = 3; return RegisterMap{In: &r} }
+	level := func(r Registers) RegisterMap { r.Function = 3; return RegisterMap{Level: &r} }
+	for name, test := range map[string]struct {
+		settings Modbus
+		data     string
+		want     Reading
+	}{
+		"16 bits":                       {Modbus{Map: in(Registers{Words: 1})}, "FFFE", Reading{In: 65534, Modulus: 1 << 16}},
+		"16 bits, bytes swapped":        {Modbus{Map: in(Registers{Words: 1, Swap: true})}, "3412", Reading{In: 0x1234, Modulus: 1 << 16}},
+		"24 bits, high first":           {Modbus{Map: in(Registers{Words: 2, Order: "high", Bits: 24})}, "A512 3456", Reading{In: 0x123456, Modulus: 1 << 24}},
+		"24 bits, low first":            {Modbus{Map: in(Registers{Words: 2, Order: "low", Bits: 24})}, "3456 A512", Reading{In: 0x123456, Modulus: 1 << 24}},
+		"24 bits, low first, swapped":   {Modbus{Map: in(Registers{Words: 2, Order: "low", Bits: 24, Swap: true})}, "5634 12A5", Reading{In: 0x123456, Modulus: 1 << 24}},
+		"32 bits, high first":           {Modbus{Map: in(Registers{Words: 2, Order: "high"})}, "1234 5678", Reading{In: 0x12345678, Modulus: 1 << 32}},
+		"32 bits, low first":            {Modbus{Map: in(Registers{Words: 2, Order: "low"})}, "5678 1234", Reading{In: 0x12345678, Modulus: 1 << 32}},
+		"32 bits, swapped":              {Modbus{Map: in(Registers{Words: 2, Order: "high", Swap: true})}, "3412 7856", Reading{In: 0x12345678, Modulus: 1 << 32}},
+		"64 bits, high first":           {Modbus{Map: in(Registers{Words: 4, Order: "high"})}, "0123 4567 89AB CDEF", Reading{In: 0x0123456789ABCDEF}},
+		"64 bits, low first":            {Modbus{Map: in(Registers{Words: 4, Order: "low"})}, "CDEF 89AB 4567 0123", Reading{In: 0x0123456789ABCDEF}},
+		"a decimal counter":             {Modbus{Modulus: 1_000_000, Map: in(Registers{Words: 2, Order: "high"})}, "000F 423F", Reading{In: 999_999, Modulus: 1_000_000}},
+		"a delta":                       {Modbus{Value: "delta", Map: in(Registers{Words: 1})}, "0007", Reading{Value: Delta, In: 7}},
+		"a level":                       {Modbus{Value: "level", Map: level(Registers{Words: 1})}, "002A", Reading{Value: Level, People: 42}},
+		"a level below nobody, 16 bits": {Modbus{Value: "level", Map: level(Registers{Words: 1})}, "FFFE", Reading{Value: Level}},
+		"a level below nobody, 24 bits": {Modbus{Value: "level", Map: level(Registers{Words: 2, Order: "low", Bits: 24})}, "FFFE 00FF", Reading{Value: Level}},
+		"a level below nobody, 64 bits": {Modbus{Value: "level", Map: level(Registers{Words: 4, Order: "high"})}, "FFFF FFFF FFFF FFFF", Reading{Value: Level}},
+	} {
+		got, err := test.settings.reading(time.Time{}, [][]byte{unhex(test.data)})
+		if err != nil || got != test.want {
+			t.Errorf("%s: %+v, %v; want %+v", name, got, err, test.want)
+		}
+	}
+	decimal := Modbus{Modulus: 1_000_000, Map: in(Registers{Words: 2, Order: "high"})}
+	if _, err := decimal.reading(time.Time{}, [][]byte{unhex("000F 4240")}); !errors.Is(err, errGarbled) {
+		t.Errorf("a total at its modulus: %v", err)
+	}
+}
+
+// Whatever the settings, only the functions 3 and 4 go out, and none of the
+// frames that move or clear something.
+func TestOnlyReads(t *testing.T) {
+	never := []string{
+		"01 02 00 00 00 08 79 CC", "01 06 00 10 00 00 88 0F", "01 05 00 21 FF 00 DC 30", "01 10 00 00 00 02 04 00 00 00 00 F3 AF",
+	}
+	asked := 0
+	for function := range 256 {
+		for _, value := range []string{"total", "delta", "level"} {
+			for _, address := range []int{0, 0x10, 0x21, 65534} {
+				g := &Registers{Function: function, Address: address, Words: 2, Order: "high"}
+				s := &Modbus{Station: 1, Value: value, Map: RegisterMap{In: g}}
+				if value == "level" {
+					s.Map = RegisterMap{Level: g}
+				}
+				st, err := modbusKind().station(device.Address{Scheme: device.SchemeSerial}, s)
+				if err != nil || len(s.Check(device.Address{Scheme: device.SchemeSerial})) > 0 {
+					continue // never comes to a line
+				}
+				for _, q := range st.(*modbusStation).settings.requests() {
+					asked++
+					rtu, tcp := q.rtu(), q.tcp(1)
+					if len(rtu) != 8 || rtu[1] != 3 && rtu[1] != 4 || len(tcp) != 12 || tcp[7] != rtu[1] {
+						t.Errorf("function %d: % X, % X", function, rtu, tcp)
+					}
+					for _, f := range never {
+						if bytes.Equal(rtu, unhex(f)) {
+							t.Errorf("sends %s", f)
+						}
+					}
+				}
+			}
+		}
+	}
+	if asked != 2*3*4 {
+		t.Errorf("%d requests", asked)
 	}
 }
 
