@@ -15,7 +15,8 @@ import (
 func Kinds() device.Catalog[Kind] {
 	return device.Catalog[Kind]{
 		modbusKind(),
-		pulseKind(),
+		gateKind(),
+		hpcKind(),
 	}
 }
 
@@ -109,4 +110,12 @@ func each(line device.Address, counters []Config, add func(Kind, Config) error) 
 // settingsError says that a kind was given the settings of another.
 func settingsError(kind string, s Settings) error {
 	return fmt.Errorf("kind %s cannot use settings of type %T", kind, s)
+}
+
+// checkTimeout looks at how long an answer may take to begin.
+func checkTimeout(d, usual time.Duration) []Problem {
+	if d >= 0 && d <= time.Minute {
+		return nil
+	}
+	return []Problem{{"timeout", fmt.Sprintf("%v is not between 0 and 1m", d), usual.String() + " suits most devices"}}
 }

@@ -1,6 +1,7 @@
 package counter_test
 
 import (
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -28,7 +29,8 @@ var samples = map[string]struct {
 		line: serialLine,
 		in:   6, out: 1,
 	},
-	"pulse": {settings: &counter.Pulse{In: "cts", Out: "dsr"}, line: contactLine},
+	"gate-7e7f": {settings: &counter.Gate7F{Station: 1}, line: serialLine, in: 6, out: 1},
+	"hpc":       {settings: &counter.HPC{Station: 1}, line: serialLine, in: 6, out: 1},
 }
 
 // Every kind brings a line of documentation, settings that are fresh each time, a
@@ -77,7 +79,10 @@ func playKind(t *testing.T, kind string, p transcript.Player) {
 		t.Fatal("no sample")
 	}
 	var s store
-	b := newBus(t, sample.line, &s, counter.Config{ID: "c", Kind: kind, Door: "D1", Settings: sample.settings})
+	b, err := counter.NewOwner(sample.line, []counter.Config{{ID: "c", Kind: kind, Door: "D1", Settings: sample.settings}}, 0, s.mark, s.sink, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
 	host, dev := net.Pipe()
 	played := make(chan error, 1)
 	go func() {

@@ -1,6 +1,7 @@
 package counter
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -63,9 +64,7 @@ func (s *Modbus) Check(line device.Address) []Problem {
 	if known := line.Scheme != ""; s.Station < 0 || s.Station > 255 || known && s.framing(line) == framingRTU && (s.Station < 1 || s.Station > 247) {
 		report("station", "stations are 1 to 247; over Modbus TCP also 0 to 255", "%d is no station", s.Station)
 	}
-	if s.Timeout < 0 || s.Timeout > time.Minute {
-		report("timeout", "500ms suits most devices", "%v is not between 0 and 1m", s.Timeout)
-	}
+	ps = append(ps, checkTimeout(s.Timeout, defaultTimeout)...)
 	switch {
 	case s.Value != "" && s.Value != valueTotal && s.Value != string(Delta) && s.Value != string(Level):
 		report("value", "total: counted since ever; delta: since the last reading; level: people inside", "%q is not known", s.Value)
@@ -110,13 +109,6 @@ func (s *Modbus) framing(line device.Address) string {
 		return framingTCP
 	}
 	return s.Framing
-}
-
-func (s *Modbus) timeout() time.Duration {
-	if s.Timeout == 0 {
-		return defaultTimeout
-	}
-	return s.Timeout
 }
 
 // value is what the figures are.
@@ -211,7 +203,7 @@ func (s *modbusStation) ask(ctx context.Context, w *wire, q request, tries int) 
 		ask = w.askRTU
 	}
 	for range tries {
-		if data, err = ask(ctx, q, s.settings.timeout()); !transient(err) {
+		if data, err = ask(ctx, q, cmp.Or(s.settings.Timeout, defaultTimeout)); !transient(err) {
 			return data, err
 		}
 	}

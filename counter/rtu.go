@@ -6,23 +6,6 @@ import (
 	"time"
 )
 
-// crc16 is the checksum of Modbus RTU: polynomial A001 reflected, from FFFF
-// (MODBUS over Serial Line V1.02, §6.2.2). It is sent low byte first.
-func crc16(b []byte) uint16 {
-	crc := uint16(0xFFFF)
-	for _, x := range b {
-		crc ^= uint16(x)
-		for range 8 {
-			odd := crc & 1
-			crc >>= 1
-			if odd == 1 {
-				crc ^= 0xA001
-			}
-		}
-	}
-	return crc
-}
-
 // rtu wraps the request for a serial line.
 func (q request) rtu() []byte {
 	f := append([]byte{q.station}, q.pdu()...)

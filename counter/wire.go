@@ -25,6 +25,10 @@ type wire struct {
 // least, and data is complete when that is 0.
 type answer func(come []byte) (data []byte, missing int, err error)
 
+// mostNoise is how many bytes may come before an answer, in front of which a line
+// may have noise and the echo of the request.
+const mostNoise = 256
+
 // assumedBaud stands for the unknown rate behind a serial device server.
 const assumedBaud = 9600
 
@@ -65,6 +69,25 @@ func (w *wire) exchange(ctx context.Context, frame []byte, check answer, size in
 	if transient(err) {
 		if err := w.calm(ctx); err != nil {
 			return nil, err
+		}
+	}
+	return data, err
+}
+
+// ask exchanges, again where it went wrong by chance. Bytes that came and became
+// no answer in time are rubbish, not silence.
+func (w *wire) ask(ctx context.Context, frame []byte, check answer, size int, timeout time.Duration, tries int) (data []byte, err error) {
+	for range tries {
+		var rubbish []byte
+		data, err = w.exchange(ctx, frame, func(come []byte) ([]byte, int, error) {
+			rubbish = come
+			return check(come)
+		}, size, timeout)
+		if errors.Is(err, os.ErrDeadlineExceeded) && len(rubbish) > 0 {
+			err = fmt.Errorf("%w: no whole one in % X", errGarbled, rubbish[:min(len(rubbish), 64)])
+		}
+		if !transient(err) {
+			break
 		}
 	}
 	return data, err
