@@ -51,7 +51,7 @@ func NewBus(line device.Address, counters []Config, poll time.Duration, marks fu
 	b := &Bus{line: line, poll: poll}
 	books := &books{marks, sink, log}
 	err := each(line, counters, func(k Kind, c Config) error {
-		if k.station == nil {
+		if !k.Asked(line, c.Settings) {
 			return fmt.Errorf("kind %s speaks by itself and shares no line", k.Name)
 		}
 		s, err := k.station(line, c.Settings)
@@ -150,6 +150,7 @@ func (b *Bus) read(ctx context.Context, w *wire, m *stationOnBus, heard func()) 
 		heard()
 		m.miss("exception", err, b.poll)
 	case errors.Is(err, errGarbled):
+		m.books.log.Debug("answer is garbled", "device", m.config.ID, "kind", m.config.Kind, "err", err)
 		m.miss("garbled", err, b.poll)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		m.miss("silent", err, b.poll)

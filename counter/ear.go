@@ -34,8 +34,8 @@ func NewEar(line device.Address, counters []Config, poll time.Duration, marks fu
 	books := &books{marks, sink, log}
 	err := each(line, counters, func(k Kind, c Config) error {
 		switch {
-		case k.hear == nil:
-			return fmt.Errorf("kind %s does not speak by itself", k.Name)
+		case k.Asked(line, c.Settings):
+			return fmt.Errorf("kind %s does not speak by itself here", k.Name)
 		case e.kind.Name != "" && e.kind.Name != k.Name:
 			return fmt.Errorf("kinds %s and %s cannot share a line on which devices speak by themselves", e.kind.Name, k.Name)
 		}
