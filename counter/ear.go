@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,11 +26,15 @@ type Ear struct {
 	strangers map[string]time.Time // units that are not configured, and when they were last heard
 }
 
-const mostStrangers = 64 // units that are not configured are remembered
+const (
+	mostStrangers   = 64 // units that are not configured are remembered
+	longestStranger = 40 // bytes of their names
+)
 
 // NewEar puts the counters of one line together; the arguments are those of
-// NewBus.
-func NewEar(line device.Address, counters []Config, poll time.Duration, marks func(device string) ([]byte, error), sink Sink, log *slog.Logger) (*Ear, error) {
+// NewBus, but that nobody is asked in turn: how often a counter must be heard is
+// for its kind to say.
+func NewEar(line device.Address, counters []Config, _ time.Duration, marks func(device string) ([]byte, error), sink Sink, log *slog.Logger) (*Ear, error) {
 	e := &Ear{line: line, strangers: map[string]time.Time{}}
 	books := &books{marks, sink, log}
 	err := each(line, counters, func(k Kind, c Config) error {
@@ -40,9 +45,10 @@ func NewEar(line device.Address, counters []Config, poll time.Duration, marks fu
 			return fmt.Errorf("kinds %s and %s cannot share a line on which devices speak by themselves", e.kind.Name, k.Name)
 		}
 		e.kind = k
-		m := newMember(c, books, poll)
+		m := newMember(c, books, 0)
 		if k.patience != nil {
 			m.patience = k.patience(line, c.Settings)
+			m.poll = m.patience / 3 // the meter sees a gap behind three of them
 		}
 		if line.Listens() {
 			m.status.Code = "" // the line is not away, nobody has come yet
@@ -111,8 +117,9 @@ func (u *units) find(fits func(Settings) bool) *member {
 	return nil
 }
 
-// stranger notes a unit that is not configured.
+// stranger notes a unit that is not configured, by the name it gives itself.
 func (u *units) stranger(name string) {
+	name = strings.ToValidUTF8(clip(name, longestStranger), "?")
 	e := u.ear
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -123,4 +130,16 @@ func (u *units) stranger(name string) {
 		e.members[0].books.log.Warn("a counter that is not configured speaks", "kind", e.kind.Name, "device", name)
 	}
 	e.strangers[name] = time.Now()
+}
+
+// alive says that a counter has given a sign of life, and what it says of itself:
+// a code with a hint, or "" for well. What the store has to say goes first.
+func (m *member) alive(code, hint string) {
+	m.mu.Lock()
+	m.heard = time.Now()
+	s := m.status
+	m.mu.Unlock()
+	if s.Code != "unstored" && s.Code != "mark" {
+		m.set(device.Online, code, nil, hint)
+	}
 }

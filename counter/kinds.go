@@ -15,8 +15,7 @@ import (
 func Kinds() device.Catalog[Kind] {
 	return device.Catalog[Kind]{
 		modbusKind(),
-		gateKind(),
-		hpcKind(),
+		irKind(),
 	}
 }
 

@@ -29,8 +29,11 @@ var samples = map[string]struct {
 		line: serialLine,
 		in:   6, out: 1,
 	},
-	"gate-7e7f": {settings: &counter.Gate7F{Station: 1}, line: serialLine, in: 6, out: 1},
-	"hpc":       {settings: &counter.HPC{Station: 1}, line: serialLine, in: 6, out: 1},
+	"ir-tcp": {
+		settings: &counter.IR{Serial: "2410640A0B0C"},
+		line:     irLine,
+		in:       9, out: 7,
+	},
 }
 
 // Every kind brings a line of documentation, settings that are fresh each time, a
@@ -79,7 +82,8 @@ func playKind(t *testing.T, kind string, p transcript.Player) {
 		t.Fatal("no sample")
 	}
 	var s store
-	b, err := counter.NewOwner(sample.line, []counter.Config{{ID: "c", Kind: kind, Door: "D1", Settings: sample.settings}}, 0, s.mark, s.sink, slog.New(slog.DiscardHandler))
+	c := counter.Config{ID: "c", Kind: kind, Door: "D1", Settings: sample.settings}
+	b, err := counter.NewOwner(sample.line, []counter.Config{c}, 0, s.mark, s.sink, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
