@@ -15,7 +15,9 @@ import (
 func Kinds() device.Catalog[Kind] {
 	return device.Catalog[Kind]{
 		modbusKind(),
-		irKind(),
+		gateKind(),
+		hpcKind(),
+		lineKind(),
 	}
 }
 
