@@ -1,8 +1,9 @@
 // Package sim holds living simulated devices: a SAM reader on which cards of all
-// kinds are laid and lifted, and a Modbus counter through which people pass. They
-// speak over anything that reads and writes; a PTY gives them a line that can be
-// pulled out and plugged in again, so the agent meets what it meets in a hall.
-// What can be the matter with a reader and its line is its [Mood].
+// kinds are laid and lifted, and counters of several kinds through which people
+// pass. They speak over anything that reads and writes; a PTY gives them a line
+// that can be pulled out and plugged in again, and several may share one, so the
+// agent meets what it meets in a hall. What can be the matter with a reader and
+// its line is its [Mood]; with a counter, its [CounterFaults].
 //
 // The devices are written from the protocol documents and share no code with
 // the drivers they talk to, the layouts of cards included: a misunderstanding

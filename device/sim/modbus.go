@@ -4,13 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"sync"
-	"time"
-
-	"github.com/hallagent/hallagent/device"
 )
 
 // ModbusOptions says which Modbus counter is imitated. Totals roll over at the
@@ -18,68 +13,44 @@ import (
 type ModbusOptions struct {
 	Station byte
 	In, Out ModbusRegisters
-	Start   [2]uint64 // totals in and out it begins with
-	Baud    int       // bytes on a serial line are paced at this rate; 0: as fast as it goes
+	Level   ModbusRegisters // people inside, below 0 too; for counters that show it
+	Start   [2]uint64       // totals in and out it begins with
+	Baud    int             // bytes on a serial line are paced at this rate; 0: as fast as it goes
 }
 
-// ModbusRegisters hold one total.
+// ModbusRegisters hold one figure.
 type ModbusRegisters struct {
 	Function byte // 3 holding, 4 input registers
 	Address  uint16
-	Words    int  // 1, 2 or 4; 0: there is no such total
-	LowFirst bool // the word of lower value has the lower address
+	Words    int    // 1, 2 or 4; 0: there is no such figure
+	LowFirst bool   // the word of lower value has the lower address
+	Swapped  bool   // the byte of lower value comes first within a word
+	Above    byte   // what stands in the highest byte, where the figure has 24 bits of two words
+	Bits     int    // 24 for such; all if 0
+	Modulus  uint64 // decimal counters roll over before their width does; 0: they do not
+	Clears   bool   // each reading sets the figure to 0: it is what passed since
 }
 
 // ModbusCounter is an entrance counter that shows its totals in registers. No
 // other register exists, and nothing can be written.
 type ModbusCounter struct {
-	opts ModbusOptions
-
-	mu     sync.Mutex
-	totals [2]uint64
-	silent bool
-	asked  uint64
+	tally
+	opts    ModbusOptions
+	cleared [2]uint64 // totals when they were last read
 }
 
 // NewModbusCounter returns a counter that nobody has passed yet.
 func NewModbusCounter(o ModbusOptions) *ModbusCounter {
-	return &ModbusCounter{opts: o, totals: o.Start}
-}
-
-// Pass lets people through.
-func (c *ModbusCounter) Pass(in, out uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.totals[0] += in
-	c.totals[1] += out
-}
-
-// Totals is what has been counted, without the rollover of the registers.
-func (c *ModbusCounter) Totals() (in, out uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.totals[0], c.totals[1]
+	c := &ModbusCounter{opts: o}
+	c.totals, c.cleared = o.Start, o.Start
+	return c
 }
 
 // Reset sets the totals to zero, as a power failure does.
 func (c *ModbusCounter) Reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.totals = [2]uint64{}
-}
-
-// Silence makes the counter count and not answer.
-func (c *ModbusCounter) Silence(on bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.silent = on
-}
-
-// Asked is how many requests have come for this station, answered or not.
-func (c *ModbusCounter) Asked() uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.asked
+	c.totals, c.cleared = [2]uint64{}, [2]uint64{}
 }
 
 // Exception codes of MODBUS Application Protocol V1.1b3, §7.
@@ -117,88 +88,100 @@ func (c *ModbusCounter) answer(pdu []byte) []byte {
 		}
 		a = binary.BigEndian.AppendUint16(a, v)
 	}
+	c.clear(pdu[0], first, n)
 	return a
 }
 
-// registers lays the totals out, by address.
+// figures are the totals and the level with their registers.
+func (c *ModbusCounter) figures() (registers [3]ModbusRegisters, values [3]uint64) {
+	registers = [3]ModbusRegisters{c.opts.In, c.opts.Out, c.opts.Level}
+	for i, total := range c.totals {
+		if registers[i].Clears {
+			total -= c.cleared[i]
+		}
+		values[i] = total
+	}
+	values[2] = c.totals[0] - c.totals[1] // of 2^64, so that it may be negative
+	return registers, values
+}
+
+// registers lays the figures out, by address.
 func (c *ModbusCounter) registers(function byte) map[int]uint16 {
 	m := map[int]uint16{}
-	for i, g := range []ModbusRegisters{c.opts.In, c.opts.Out} {
+	registers, values := c.figures()
+	for i, g := range registers {
 		if g.Function != function {
 			continue
+		}
+		v := values[i]
+		if g.Modulus > 0 {
+			v %= g.Modulus
+		}
+		if g.Bits == 24 {
+			v = v%(1<<24) + uint64(g.Above)<<24
 		}
 		for w := range g.Words {
 			place := g.Words - 1 - w // of this word's value, in words
 			if g.LowFirst {
 				place = w
 			}
-			m[int(g.Address)+w] = uint16(c.totals[i] >> (16 * place))
+			word := uint16(v >> (16 * place))
+			if g.Swapped {
+				word = word%256*256 + word/256
+			}
+			m[int(g.Address)+w] = word
 		}
 	}
 	return m
 }
 
-// modbusPause ends a frame that did not become whole.
-const modbusPause = 20 * time.Millisecond
-
-// ServeModbusRTU is a serial line with these counters on it. It answers until rw
-// fails or ctx ends, and closes rw at the end.
-func ServeModbusRTU(ctx context.Context, rw io.ReadWriteCloser, counters ...*ModbusCounter) error {
-	defer rw.Close()
-	defer context.AfterFunc(ctx, func() { rw.Close() })()
-	var come []byte
-	var last time.Time
-	buf := make([]byte, 256)
-	for {
-		n, err := rw.Read(buf)
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return fmt.Errorf("read request: %w", err)
-		}
-		if time.Since(last) > modbusPause {
-			come = nil
-		}
-		last = time.Now()
-		come = append(come, buf[:n]...)
-		const size = 8 // of every request that reads, and of those that write one value
-		for len(come) >= size {
-			if f := come[:size]; modbusCRC(f) != 0 {
-				come = come[1:]
-				continue
-			}
-			f := come[:size]
-			come = come[size:]
-			for _, c := range counters {
-				if c.opts.Station != f[0] {
-					continue
-				}
-				if err := c.answerRTU(ctx, rw, f, last); err != nil {
-					return err
-				}
-			}
+// clear begins anew what was read and clears itself.
+func (c *ModbusCounter) clear(function byte, first, n int) {
+	for i, g := range []ModbusRegisters{c.opts.In, c.opts.Out} {
+		if at := int(g.Address); g.Clears && g.Function == function && first <= at && at < first+n {
+			c.cleared[i] = c.totals[i]
 		}
 	}
 }
 
-func (c *ModbusCounter) answerRTU(ctx context.Context, w io.Writer, f []byte, heard time.Time) error {
-	pdu := c.answer(f[1 : len(f)-2])
+func (c *ModbusCounter) pace() int { return c.opts.Baud }
+
+// find looks for eight bytes with a right checksum: that is how long every request
+// is that reads, and those that write one value.
+func (c *ModbusCounter) find(come []byte) (request, rest []byte) {
+	const size = 8
+	for len(come) >= size {
+		if modbusCRC(come[:size]) != 0 {
+			come = come[1:]
+			continue
+		}
+		request, come = come[:size], come[size:]
+		if request[0] == c.opts.Station {
+			return request, come
+		}
+	}
+	return nil, come
+}
+
+func (c *ModbusCounter) reply(request []byte) []byte {
+	pdu := c.answer(request[1 : len(request)-2])
 	if pdu == nil {
 		return nil
 	}
-	if err := device.Pause(ctx, time.Until(heard.Add(lineTime(len(f), c.opts.Baud)))); err != nil {
-		return err
-	}
-	a := append([]byte{f[0]}, pdu...)
+	a := append([]byte{request[0]}, pdu...)
 	a = binary.LittleEndian.AppendUint16(a, modbusCRC(a))
-	if _, err := sendPaced(ctx, w, a, c.opts.Baud, time.Now()); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return fmt.Errorf("write answer: %w", err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.spoil(a, len(a)-1)
+}
+
+// ServeModbusRTU is a serial line with these counters on it, as ServeBus.
+func ServeModbusRTU(ctx context.Context, rw io.ReadWriteCloser, counters ...*ModbusCounter) error {
+	devices := make([]OnBus, len(counters))
+	for i, c := range counters {
+		devices[i] = c
 	}
-	return nil
+	return ServeBus(ctx, rw, devices...)
 }
 
 // modbusCRC is CRC-16/MODBUS by its table of half bytes; it is 0 over a frame
@@ -219,26 +202,13 @@ func modbusCRC(b []byte) uint16 {
 // ServeModbusTCP answers on every connection that comes to ln, as a gateway with
 // these counters behind it, until ctx ends or ln fails. It closes ln.
 func ServeModbusTCP(ctx context.Context, ln net.Listener, counters ...*ModbusCounter) error {
-	ctx, cancel := context.WithCancel(ctx)
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	defer cancel()
-	defer ln.Close()
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	for {
-		conn, err := ln.Accept()
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return fmt.Errorf("accept: %w", err)
-		}
-		conns.Go(func() { serveMBAP(ctx, conn, counters) })
-	}
+	return ServeTCP(ctx, ln, func(ctx context.Context, conn io.ReadWriteCloser) error {
+		return serveMBAP(ctx, conn, counters)
+	})
 }
 
-// serveMBAP answers until the peer goes: what ends one connection is no trouble of the device.
-func serveMBAP(ctx context.Context, conn net.Conn, counters []*ModbusCounter) error {
+// serveMBAP answers until the peer goes.
+func serveMBAP(ctx context.Context, conn io.ReadWriteCloser, counters []*ModbusCounter) error {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	for {
