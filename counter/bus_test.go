@@ -1,6 +1,7 @@
 package counter_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -99,12 +100,12 @@ func newBus(t *testing.T, line device.Address, s *store, cs ...counter.Config) *
 }
 
 // use runs the bus on a pipe with these counters at its other end until stop.
-func use(t *testing.T, b *counter.Bus, devices ...*sim.ModbusCounter) (stop func() error, heard *int) {
+func use(t *testing.T, b *counter.Bus, devices ...sim.OnBus) (stop func() error, heard *int) {
 	host, dev := net.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended, served := make(chan error, 1), make(chan error, 1)
 	heard = new(int)
-	go func() { served <- sim.ServeModbusRTU(ctx, dev, devices...) }()
+	go func() { served <- sim.ServeBus(ctx, dev, devices...) }()
 	go func() {
 		ended <- b.Use(ctx, onlyReads{host, t}, func() { *heard++ })
 		host.Close()
@@ -124,17 +125,34 @@ func use(t *testing.T, b *counter.Bus, devices ...*sim.ModbusCounter) (stop func
 	}, heard
 }
 
-// onlyReads fails the test when anything but a request to read registers is sent.
+// onlyReads fails the test when anything but a request to read is sent.
 type onlyReads struct {
 	device.Conn
 	t *testing.T
 }
 
 func (c onlyReads) Write(b []byte) (int, error) {
-	if len(b) != 8 || b[1] != 3 && b[1] != 4 {
+	if asks(b) == "" {
 		c.t.Errorf("sent % X", b)
 	}
 	return c.Conn.Write(b)
+}
+
+const textAsk = "R\r" // of the tests
+
+// asks gives the kind whose one request to read b is, "" if it is none.
+func asks(b []byte) string {
+	switch {
+	case string(b) == textAsk:
+		return "line"
+	case len(b) == 8 && b[0] == 0x7E && b[1] == 0 && bytes.Equal(b[3:7], []byte{0x10, 0, 0, 0}):
+		return "gate-7e7f"
+	case len(b) == 8 && (b[1] == 3 || b[1] == 4):
+		return "modbus"
+	case len(b) == 12 && b[0] == 2 && string(b[5:9]) == "1300" && b[11] == 3:
+		return "hpc"
+	}
+	return ""
 }
 
 func TestBusReadsAllCountersOfALine(t *testing.T) {
@@ -345,3 +363,12 @@ func TestNewBusRefuses(t *testing.T) {
 		t.Error("the same counter twice: no error")
 	}
 }
+
+// pipe is a line of no length.
+func pipe(t *testing.T) (host, dev net.Conn) {
+	host, dev = net.Pipe()
+	t.Cleanup(func() { host.Close(); dev.Close() })
+	return host, dev
+}
+
+var discard = slog.New(slog.DiscardHandler)

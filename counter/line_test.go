@@ -65,10 +65,10 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // keep runs a bus behind a link until the test ends.
-func keep(t *testing.T, dial device.Dial, line device.Address, s *store, c counter.Config) *counter.Bus {
+func keep(t *testing.T, dial device.Dial, line device.Address, s *store, cs ...counter.Config) *counter.Bus {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	b, err := counter.NewBus(line, []counter.Config{c}, 20*time.Millisecond, s.mark, s.sink, quiet)
+	b, err := counter.NewBus(line, cs, 20*time.Millisecond, s.mark, s.sink, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
