@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -33,9 +34,17 @@ type diary struct {
 
 func (d *diary) sink(ctx context.Context, u counter.Update) error {
 	if u.Pass.Uncertain {
+		d.mu.Lock()
 		d.doubt = append(d.doubt, u.Pass)
+		d.mu.Unlock()
 	}
 	return d.store.sink(ctx, u)
+}
+
+func (d *diary) doubts() []counter.Pass {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.doubt)
 }
 
 func newEar(t *testing.T, line device.Address, d *diary, cs ...counter.Config) counter.Owner {
@@ -96,8 +105,8 @@ func TestEventsOverALine(t *testing.T) {
 			t.Errorf("status %+v", st)
 		}
 		time.Sleep(10*time.Minute + 20*time.Second)
-		if len(d.doubt) != 0 {
-			t.Errorf("uncertain on a line that was there all the time: %+v", d.doubt)
+		if len(d.doubts()) != 0 {
+			t.Errorf("uncertain on a line that was there all the time: %+v", d.doubts())
 		}
 		left := time.Now()
 		if err := hangUp(); !errors.Is(err, io.EOF) {
@@ -108,13 +117,13 @@ func TestEventsOverALine(t *testing.T) {
 		}
 		time.Sleep(5 * time.Minute)
 		dev, _, hangUp = hear(t, o)
-		if len(d.doubt) != 1 || d.doubt[0].From.Before(left.Add(-time.Minute)) || d.doubt[0].From.After(left) || !d.doubt[0].To.Equal(time.Now()) {
-			t.Errorf("uncertain are %+v, the line was away from %v to %v", d.doubt, left, time.Now())
+		if len(d.doubts()) != 1 || d.doubts()[0].From.Before(left.Add(-time.Minute)) || d.doubts()[0].From.After(left) || !d.doubts()[0].To.Equal(time.Now()) {
+			t.Errorf("uncertain are %+v, the line was away from %v to %v", d.doubts(), left, time.Now())
 		}
 		write(t, dev, "I")
 		hangUp()
-		if in, _ := d.sum("D1"); in != 5 || len(d.doubt) != 1 {
-			t.Errorf("%d in, %d uncertain", in, len(d.doubt))
+		if in, _ := d.sum("D1"); in != 5 || len(d.doubts()) != 1 {
+			t.Errorf("%d in, %d uncertain", in, len(d.doubts()))
 		}
 	})
 }
@@ -152,12 +161,12 @@ func TestExpectedLines(t *testing.T) {
 		last := time.Now()
 		dev, _, hangUp = hear(t, o)
 		time.Sleep(time.Minute)
-		if st := o.Status()[0]; st.State != device.Wedged || len(d.doubt) != 0 {
+		if st := o.Status()[0]; st.State != device.Wedged || len(d.doubts()) != 0 {
 			t.Errorf("the line is back, the device is not: %+v", st)
 		}
 		write(t, dev, "ALIVE\n")
-		if st := o.Status()[0]; st.State != device.Online || len(d.doubt) != 1 || d.doubt[0].From.After(last) {
-			t.Errorf("it is back: %+v, uncertain %+v", st, d.doubt)
+		if st := o.Status()[0]; st.State != device.Online || len(d.doubts()) != 1 || d.doubts()[0].From.After(last) {
+			t.Errorf("it is back: %+v, uncertain %+v", st, d.doubts())
 		}
 		hangUp()
 	})
@@ -179,9 +188,10 @@ func TestUnitsThatDialIn(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 6)
 		for i, serial := range []string{"a7", "B9", "C3"} {
-			units[serial] = sim.NewTextCounter(sim.TextOptions{Form: sim.TextTotals, Serial: serial, Sum: true, Start: [2]uint64{uint64(i) * 1000, 500}})
+			unit := sim.NewTextCounter(sim.TextOptions{Form: sim.TextTotals, Serial: serial, Sum: true, Start: [2]uint64{uint64(i) * 1000, 500}})
+			units[serial] = unit
 			host, dev := pipe(t)
-			go func() { ended <- units[serial].Serve(ctx, dev) }()
+			go func() { ended <- unit.Serve(ctx, dev) }()
 			go func() { ended <- o.Use(ctx, onlyReads{host, t}, func() {}) }()
 		}
 		synctest.Wait()
@@ -230,16 +240,16 @@ func TestPeriodsOverALine(t *testing.T) {
 			time.Sleep(5 * time.Minute)
 		}
 		synctest.Wait()
-		if in, out := d.sum("D1"); in != 84 || out != 60 || len(d.doubt) != 0 {
-			t.Errorf("%d in, %d out, uncertain %+v", in, out, d.doubt)
+		if in, out := d.sum("D1"); in != 84 || out != 60 || len(d.doubts()) != 0 {
+			t.Errorf("%d in, %d out, uncertain %+v", in, out, d.doubts())
 		}
 		if st := o.Status()[0]; st.Duplicates != 12 {
 			t.Errorf("status %+v", st)
 		}
 		unit.SetFaults(sim.CounterFaults{Lost: 1})
 		time.Sleep(11 * time.Minute)
-		if len(d.doubt) != 1 || d.doubt[0].To.Sub(d.doubt[0].From) != 10*time.Minute {
-			t.Errorf("a period is missing; uncertain are %+v", d.doubt)
+		if len(d.doubts()) != 1 || d.doubts()[0].To.Sub(d.doubts()[0].From) != 10*time.Minute {
+			t.Errorf("a period is missing; uncertain are %+v", d.doubts())
 		}
 		hangUp()
 		<-ended
