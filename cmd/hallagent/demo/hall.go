@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/hallagent/hallagent/cmd/hallagent/internal/config"
-	"github.com/hallagent/hallagent/counter"
 	"github.com/hallagent/hallagent/device"
 	"github.com/hallagent/hallagent/device/sim"
 )
@@ -35,7 +34,7 @@ type hall struct {
 	dir      string            // of the pseudo terminals' names
 	urls     map[string]string // line -> where its device is
 	readers  []*sim.Reader
-	counters []*sim.ModbusCounter
+	counters []sim.Counter
 	serve    []func(context.Context) error
 	shut     []func() error
 }
@@ -57,12 +56,8 @@ func newHall(o options, cfg config.Config) (h *hall, err error) {
 			return nil, err
 		}
 	}
-	for _, c := range cfg.Counters {
-		line, _ := cfg.LineOf(c.Line)
-		if line.URL.Scheme == device.SchemePulse {
-			continue // see adapt
-		}
-		if err := h.addCounter(line, c); err != nil {
+	for _, line := range cfg.Lines {
+		if err := h.addCounters(line, cfg.Counters); err != nil {
 			return nil, err
 		}
 	}
@@ -116,36 +111,6 @@ func (h *hall) addReader(line config.Line, kind string) error {
 	return nil
 }
 
-func (h *hall) addCounter(line config.Line, c config.Counter) error {
-	m := c.Settings.(*counter.Modbus)
-	k := sim.NewModbusCounter(sim.ModbusOptions{
-		Station: byte(m.Station), Baud: line.URL.Baud, In: registers(m.Map.In), Out: registers(m.Map.Out),
-		Start: [2]uint64{rand.Uint64N(50_000), rand.Uint64N(50_000)},
-	})
-	h.counters = append(h.counters, k)
-	if line.URL.Scheme == device.SchemeSerial {
-		pty, err := h.pty(line)
-		if err != nil {
-			return err
-		}
-		h.serve = append(h.serve, func(ctx context.Context) error { return sim.ServeModbusRTU(ctx, pty, k) })
-		return nil
-	}
-	l, err := h.listen(line)
-	if err != nil {
-		return err
-	}
-	h.serve = append(h.serve, func(ctx context.Context) error { return sim.ServeModbusTCP(ctx, l, k) })
-	return nil
-}
-
-func registers(r *counter.Registers) sim.ModbusRegisters {
-	if r == nil {
-		return sim.ModbusRegisters{}
-	}
-	return sim.ModbusRegisters{Function: byte(r.Function), Address: uint16(r.Address), Words: r.Words, LowFirst: r.Order == "low"}
-}
-
 func (h *hall) close() {
 	for _, f := range h.shut {
 		f() // what cannot be closed goes with the process
@@ -185,7 +150,7 @@ func (h *hall) run(ctx context.Context, p *printer) error {
 // watched says that the agent reads every counter: who comes before that would
 // be counted by nobody.
 func (h *hall) watched() bool {
-	return !slices.ContainsFunc(h.counters, func(c *sim.ModbusCounter) bool { return c.Asked() < 2 })
+	return !slices.ContainsFunc(h.counters, func(c sim.Counter) bool { return c.Asked() < 2 })
 }
 
 // pass is one person going through a door.

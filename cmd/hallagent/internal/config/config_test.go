@@ -61,7 +61,12 @@ func TestSample(t *testing.T) {
 	if with, problems := Parse(bytes.Replace(deploy.Sample, []byte("# photo:"), []byte("photo:"), 1)); len(problems) > 0 || len(with.Photo.Decoder) != 2 || with.Photo.Limit != 5*time.Second {
 		t.Errorf("with its photo decoder it is %+v:\n%s", with.Photo, problems.Print("hallagent.yaml"))
 	}
-	if len(c.Readers) != 3 || len(c.Counters) != len(counter.Kinds())+1 || len(c.Doors) != 3 {
+	own := bytes.ReplaceAll(bytes.Replace(deploy.Sample, []byte("\n  # - id: text-6"), []byte("\n  - id: text-6"), 1), []byte("\n  #   "), []byte("\n    "))
+	with, problems := Parse(bytes.Replace(own, []byte("id: text-5, kind: line, line: display"), []byte("id: text-5, kind: line, line: east-gates"), 1))
+	if text, ok := with.Counters[len(with.Counters)-1].Settings.(*counter.Text); len(problems) > 0 || !ok || len(text.Patterns) != 2 || text.Expect != 5*time.Minute {
+		t.Errorf("with its patterns it has %+v:\n%s", text, problems.Print("hallagent.yaml"))
+	}
+	if len(c.Readers) != 3 || len(c.Counters) != 5 || len(c.Doors) != 3 {
 		t.Errorf("%d readers, %d counters, %d doors", len(c.Readers), len(c.Counters), len(c.Doors))
 	}
 	if c.Readers[0].Window != "05" || c.Readers[0].Poll != 200*time.Millisecond {
