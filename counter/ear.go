@@ -32,8 +32,8 @@ const (
 )
 
 // NewEar puts the counters of one line together; the arguments are those of
-// NewBus, but that nobody is asked in turn: how often a counter must be heard is
-// for its kind to say.
+// NewBus, but that poll says nothing of counters that speak when they have
+// something to say. How long one may be silent is for its kind to know.
 func NewEar(line device.Address, counters []Config, _ time.Duration, marks func(device string) ([]byte, error), sink Sink, log *slog.Logger) (*Ear, error) {
 	e := &Ear{line: line, strangers: map[string]time.Time{}}
 	books := &books{marks, sink, log}
@@ -48,7 +48,6 @@ func NewEar(line device.Address, counters []Config, _ time.Duration, marks func(
 		m := newMember(c, books, 0)
 		if k.patience != nil {
 			m.patience = k.patience(line, c.Settings)
-			m.poll = m.patience / 3 // the meter sees a gap behind three of them
 		}
 		if line.Listens() {
 			m.status.Code = "" // the line is not away, nobody has come yet

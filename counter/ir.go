@@ -43,17 +43,12 @@ const (
 	irMissing     = 3                // uploads that do not come before a unit counts as silent
 	irIdle        = 30 * time.Second // without a message, and the connection ends
 	irWhole       = 10 * time.Second // for one message to come or to go
-	oldest        = 7 * 24 * time.Hour
-	factoryOnce   = time.Minute // how long a stamp of a clock that is not set excludes another
-	lowBattery    = 25          // per cent, below which the units themselves warn
+	lowBattery    = 25               // per cent, below which the units themselves warn
 )
 
 const irStamp = "20060102150405"
 
 var irSerial = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
-
-// china is the zone of Asia/Shanghai, which has had no summer time since 1991.
-func china() *time.Location { return time.FixedZone("Asia/Shanghai", 8*3600) }
 
 // Check returns everything that is wrong with the settings.
 func (s *IR) Check(device.Address) []Problem {
@@ -67,7 +62,7 @@ func (s *IR) Check(device.Address) []Problem {
 	if s.Record < 0 || s.Record > s.upload() || s.Record%time.Minute != 0 {
 		ps = append(ps, Problem{"record", fmt.Sprintf("%v is no record cycle", s.Record), "whole minutes, at most as long as upload; leave it out to have none"})
 	}
-	if _, err := s.location(); err != nil {
+	if _, err := zone(s.Timezone); err != nil {
 		ps = append(ps, Problem{"timezone", fmt.Sprintf("no time zone %q", s.Timezone), "example: Asia/Shanghai"})
 	}
 	return ps
@@ -83,16 +78,9 @@ func (s *IR) upload() time.Duration {
 	return s.Upload
 }
 
-func (s *IR) location() (*time.Location, error) {
-	if s.Timezone == "" {
-		return china(), nil
-	}
-	return time.LoadLocation(s.Timezone)
-}
-
 // clock writes a time for the unit.
 func (s *IR) clock(t time.Time) string {
-	if loc, err := s.location(); err == nil {
+	if loc, err := zone(s.Timezone); err == nil {
 		t = t.In(loc)
 	}
 	return t.Format(irStamp)
@@ -205,28 +193,19 @@ func takeIR(ctx context.Context, m irMessage, on *units) (answer []byte) {
 	return m.answer(irStored, settings, now)
 }
 
-// reading makes a reading of figures. A unit's clock stands at its factory's time
-// after a power failure until it is told the time, so a stamp is believed only if
-// it is close to now, or not older than a week where the unit has stored the
-// figures. A stamp that a clock can show twice names the figures no longer than a
-// message may be repeated.
+// reading makes a reading of figures.
 func (s *IR) reading(report irReport, now time.Time) Reading {
-	r := Reading{
-		At: now, Value: Delta, In: report.in, Out: report.out,
-		Period: s.upload(), Stamp: report.stamp,
-	}
+	r := Reading{At: now, Value: Delta, In: report.in, Out: report.out, Period: s.upload()}
 	at, err := s.parse(report.stamp)
-	switch age := now.Sub(at); {
-	case err != nil || age > oldest || age < -s.upload():
-		r.Stamp, r.Once = fmt.Sprintf("%s/%d/%d", report.stamp, report.in, report.out), factoryOnce
-	case report.stored || age <= s.upload():
-		r.At = earlier(at, now)
+	if err != nil {
+		at = time.Time{}
 	}
+	r.place(at, report.stamp, report.stored)
 	return r
 }
 
 func (s *IR) parse(stamp string) (time.Time, error) {
-	loc, err := s.location()
+	loc, err := zone(s.Timezone)
 	if err != nil {
 		return time.Time{}, err
 	}

@@ -216,7 +216,7 @@ func TestIRDamage(t *testing.T) {
 // remembered, and for how long.
 func TestIRClocks(t *testing.T) {
 	at := func(s string) time.Time {
-		when, err := time.ParseInLocation(irStamp, s, china())
+		when, err := (&IR{}).parse(s)
 		if err != nil {
 			t.Fatal(err)
 		}

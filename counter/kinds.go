@@ -15,9 +15,8 @@ import (
 func Kinds() device.Catalog[Kind] {
 	return device.Catalog[Kind]{
 		modbusKind(),
-		gateKind(),
-		hpcKind(),
-		lineKind(),
+		irKind(),
+		cameraKind(),
 	}
 }
 

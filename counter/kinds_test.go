@@ -29,9 +29,16 @@ var samples = map[string]struct {
 		line: serialLine,
 		in:   6, out: 1,
 	},
-	"gate-7e7f": {settings: &counter.Gate7F{Station: 1}, line: serialLine, in: 6, out: 1},
-	"line":      {settings: &counter.Text{Preset: "in-out"}, line: serialLine, in: 6, out: 1},
-	"hpc":       {settings: &counter.HPC{Station: 1}, line: serialLine, in: 6, out: 1},
+	"ir-tcp": {
+		settings: &counter.IR{Serial: "2410640A0B0C"},
+		line:     irLine,
+		in:       9, out: 7,
+	},
+	"camera": {
+		settings: &counter.CameraSettings{SecretFile: filepath.Join("testdata", "camera.secret")},
+		line:     pushLine,
+		in:       4, out: 3,
+	},
 }
 
 // Every kind brings a line of documentation, settings that are fresh each time, a

@@ -1,6 +1,7 @@
 package counter_test
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -16,6 +17,7 @@ import (
 type front struct {
 	owner  counter.Owner
 	store  *store
+	log    *bytes.Buffer // all that was logged, debugging included
 	ctx    context.Context
 	served sync.WaitGroup
 
@@ -26,13 +28,13 @@ type front struct {
 // newFront makes one that serves until the test ends.
 func newFront(t *testing.T, line device.Address, sink func(*store) counter.Sink, cs ...counter.Config) *front {
 	t.Helper()
-	f := &front{store: new(store)}
+	f := &front{store: new(store), log: new(bytes.Buffer)}
 	to := f.store.sink
 	if sink != nil {
 		to = sink(f.store)
 	}
 	var err error
-	if f.owner, err = counter.NewOwner(line, cs, 0, f.store.mark, to, slog.New(slog.DiscardHandler)); err != nil {
+	if f.owner, err = counter.NewOwner(line, cs, 0, f.store.mark, to, slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug - 4}))); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
