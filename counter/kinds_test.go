@@ -2,12 +2,15 @@ package counter_test
 
 import (
 	"log/slog"
+	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hallagent/hallagent/counter"
 	"github.com/hallagent/hallagent/device"
@@ -112,4 +115,74 @@ func playKind(t *testing.T, kind string, p transcript.Player) {
 	if heard == 0 {
 		t.Error("nothing valid was heard")
 	}
+}
+
+// Whatever a device answers, each kind that is asked sends its one request to
+// read and nothing else.
+func TestNothingButReadsGoesOut(t *testing.T) {
+	for _, k := range counter.Kinds() {
+		sample := samples[k.Name]
+		if text, ok := sample.settings.(*counter.Text); ok {
+			asked := *text
+			asked.Ask = textAsk
+			sample.settings = &asked
+		}
+		if !k.Asked(sample.line, sample.settings) {
+			continue // what it hears it answers itself, and its own tests say how
+		}
+		t.Run(k.Name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var s store
+				b := newBus(t, sample.line, &s, counter.Config{ID: "c", Kind: k.Name, Door: "D1", Settings: sample.settings})
+				chance := rand.New(rand.NewPCG(7, 7))
+				sent := map[string]int{}
+				for range 250 {
+					host, dev := pipe(t)
+					done := make(chan struct{})
+					go func() {
+						defer close(done)
+						buf := make([]byte, 256)
+						for {
+							n, err := dev.Read(buf)
+							if err != nil {
+								return
+							}
+							sent[string(buf[:n])]++
+							dev.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)) // a line waits for nobody
+							dev.Write(answerOf(k.Name, buf[:n], chance))
+						}
+					}()
+					b.Use(t.Context(), onlyReads{host, t}, func() {}) // ends, since nothing makes sense
+					host.Close()
+					dev.Close()
+					<-done
+				}
+				if len(sent) != 1 {
+					t.Errorf("%d different requests: %q", len(sent), slices.Sorted(maps.Keys(sent)))
+				}
+				for _, n := range sent {
+					if n < 250 {
+						t.Errorf("asked %d times", n)
+					}
+				}
+			})
+		})
+	}
+}
+
+// answerOf is anything: rubbish, what was asked, refusals, heads of frames.
+func answerOf(kind string, request []byte, chance *rand.Rand) []byte {
+	b := make([]byte, 1+chance.IntN(40))
+	for i := range b {
+		b[i] = byte(chance.Uint32())
+	}
+	switch chance.IntN(4) {
+	case 0:
+		return request
+	case 1:
+		return append([]byte{1, 0x83, 0x06, 0xC1, 0x32}[:chance.IntN(6)], b...)
+	case 2:
+		return append([]byte{map[string]byte{"gate-7e7f": 0x7F, "hpc": 0x02, "line": 'I', "modbus": 1}[kind]}, b...)
+	}
+	return b
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -168,4 +169,52 @@ func TestTCPAnswersThatAreLate(t *testing.T) {
 			t.Fatalf("request 4: %v", err)
 		}
 	})
+}
+
+// Rubbish is told from silence, and asked again in the same way.
+func TestAskAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		replies []func(net.Conn)
+		want    error
+		machine byte
+	}{
+		"a good answer":             {[]func(net.Conn){says(gateGolden)}, nil, 1},
+		"nothing, then good":        {[]func(net.Conn){says(""), says(gateGolden)}, nil, 1},
+		"half, then good":           {[]func(net.Conn){says(gateGolden[:20]), says(gateGolden)}, nil, 1},
+		"nothing at all":            {[]func(net.Conn){says(""), says("")}, os.ErrDeadlineExceeded, 1},
+		"rubbish":                   {[]func(net.Conn){says("00 11 22"), says("33")}, errGarbled, 1},
+		"rubbish, then nothing":     {[]func(net.Conn){says("00 11 22"), says("")}, os.ErrDeadlineExceeded, 1},
+		"another machine, twice":    {[]func(net.Conn){says(gateGolden), says(gateGolden)}, errGarbled, 2},
+		"a wrong sum with 7F in it": {[]func(net.Conn){says(gateWrong), says(gateWrong)}, errGarbled, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				host, dev := net.Pipe()
+				defer host.Close()
+				var replies []func()
+				for _, r := range test.replies {
+					replies = append(replies, func() { r(dev) })
+				}
+				script(t, dev, 8, replies...)
+				g := &gateStation{&Gate7F{Station: int(test.machine)}}
+				r, err := g.read(t.Context(), &wire{c: host, baud: 9600}, 2)
+				if !errors.Is(err, test.want) || err == nil && (r.In != 1234 || r.Out != 1200) {
+					t.Errorf("%+v, %v", r, err)
+				}
+				if test.want == errGarbled && strings.Contains(name, "sum") != strings.Contains(err.Error(), "fits: ") {
+					t.Errorf("says %v", err)
+				}
+			})
+		})
+	}
+}
+
+const gateWrong = "7F 12 01 00 00 00 00 7F 7F 7F 04 7F F0 55 7F 00 00 00"
+
+func says(hex string) func(net.Conn) {
+	return func(dev net.Conn) {
+		if hex != "" {
+			dev.Write(unhex(hex))
+		}
+	}
 }
