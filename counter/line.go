@@ -63,7 +63,7 @@ type Text struct {
 	Checksum string        `yaml:"checksum"` // none, xor, sum, sum-complement (255 - sum), crc16-modbus or crc16-ccitt (from FFFF)
 	Modulus  uint64        `yaml:"modulus"`  // of totals; 0: they do not roll over
 	Serial   string        `yaml:"serial"`   // the unit, as the group serial shows it
-	Ask      string        `yaml:"ask"`      // sent once per poll, as it stands here; the device speaks by itself if empty
+	Ask      string        `yaml:"ask"`      // sent once per poll as it stands, so it must do no more than ask; the device speaks by itself if empty
 	Timeout  time.Duration `yaml:"timeout"`  // for an answer to begin; 500ms if 0
 	Expect   time.Duration `yaml:"expect"`   // how often the device speaks at least, which is the period of deltas; 0: silence is normal
 }

@@ -53,10 +53,11 @@ func (a *textAnswer) find(come []byte) (line []byte, missing int, err error) {
 	a.seen = len(come)
 	for _, line := range lines {
 		s, ok, err := a.format.decode(line)
-		if err != nil {
+		switch {
+		case !ok || !a.format.fits(s, true):
+		case err != nil:
 			return nil, 0, err
-		}
-		if ok && a.format.fits(s, true) {
+		default:
 			a.reading = s.reading
 			return line, 0, nil
 		}
@@ -71,8 +72,35 @@ func (a *textAnswer) find(come []byte) (line []byte, missing int, err error) {
 type textEar struct {
 	on      *units
 	formats []*textFormat // one for each member, in their order
+	missed  []bool        // by member: events may have been lost before the next one
+	own     bool          // the line is gone to: the connection is all its counters have
+	limit   time.Duration // of silence, 0 for none
 	peer    string
-	missed  []bool // by member: events may have been lost before the next one
+	split   splitter
+}
+
+func newTextEar(c device.Conn, on *units) (*textEar, error) {
+	t := &textEar{on: on, own: !on.ear.line.Listens(), peer: device.Peer(c)}
+	endless := false
+	for i, m := range on.ear.members {
+		s, ok := m.config.Settings.(*Text)
+		switch {
+		case !ok:
+			return nil, settingsError("line", m.config.Settings)
+		case i == 0:
+			t.split.end = s.end()
+		case s.end() != t.split.end:
+			return nil, fmt.Errorf("hear lines: counters %q and %q share a line and have different ends", on.ear.members[0].config.ID, m.config.ID)
+		}
+		t.formats = append(t.formats, newTextFormat(s))
+		t.missed = append(t.missed, t.own)
+		t.limit = max(t.limit, patient*s.Expect)
+		endless = endless || s.Expect == 0
+	}
+	if endless {
+		t.limit = 0
+	}
+	return t, nil
 }
 
 // hearText takes lines of text until the connection ends. On a line that is gone
@@ -80,41 +108,23 @@ type textEar struct {
 // are complete from its start on, and once a minute a reading without passes says
 // so. Where silence is not normal, only what the device says counts.
 func hearText(ctx context.Context, c device.Conn, on *units) error {
-	t := &textEar{on: on, peer: device.Peer(c)}
-	for _, m := range on.ear.members {
-		s, ok := m.config.Settings.(*Text)
-		if !ok {
-			return settingsError("line", m.config.Settings)
-		}
-		if first := on.ear.members[0].config.Settings.(*Text); s.end() != first.end() {
-			return fmt.Errorf("hear lines: counters %q and %q share a line and have different ends", on.ear.members[0].config.ID, m.config.ID)
-		}
-		t.formats = append(t.formats, newTextFormat(s))
+	t, err := newTextEar(c, on)
+	if err != nil {
+		return err
 	}
-	own := !on.ear.line.Listens()
-	t.missed = make([]bool, len(t.formats))
-	limit, endless := time.Duration(0), false // of silence
-	for i, f := range t.formats {
-		t.missed[i] = own
-		limit = max(limit, patient*f.settings.Expect)
-		endless = endless || f.settings.Expect == 0
-	}
-	if own {
-		t.alive(ctx)
-	}
-	split := &splitter{end: t.formats[0].settings.end()}
+	t.alive(ctx)
 	spoken, told := time.Now(), time.Now() // by the device, and by us that the line is alive
 	buf := make([]byte, 1024)
 	for {
 		wake := told.Add(markEvery)
-		if end := spoken.Add(limit); !endless && end.Before(wake) {
+		if end := spoken.Add(t.limit); t.limit > 0 && end.Before(wake) {
 			wake = end
 		}
 		if err := c.SetReadDeadline(wake); err != nil {
 			return fmt.Errorf("set read deadline: %w", err)
 		}
 		n, err := c.Read(buf)
-		for _, line := range split.cut(buf[:n]) {
+		for _, line := range t.split.cut(buf[:n]) {
 			if t.take(ctx, line) {
 				spoken = time.Now()
 			}
@@ -122,27 +132,25 @@ func hearText(ctx context.Context, c device.Conn, on *units) error {
 		switch {
 		case err == nil:
 		case !errors.Is(err, os.ErrDeadlineExceeded):
-			if errors.Is(err, io.EOF) && on.ear.line.Scheme == device.SchemeUDPListen {
-				t.take(ctx, split.rest) // a datagram needs no end of a line
+			if errors.Is(err, io.EOF) && on.ear.line.Scheme == device.SchemeUDPListen && !t.split.skip {
+				t.take(ctx, t.split.rest) // a datagram needs no end of a line
 			}
 			return fmt.Errorf("hear lines: %w", err)
-		case !endless && time.Since(spoken) >= limit:
-			return fmt.Errorf("hear lines: nothing came for %v: %w", limit, device.ErrSilent)
+		case t.limit > 0 && time.Since(spoken) >= t.limit:
+			return fmt.Errorf("hear lines: nothing came for %v: %w", t.limit, device.ErrSilent)
 		}
 		if time.Since(told) >= markEvery {
-			if own {
-				t.alive(ctx)
-			}
+			t.alive(ctx)
 			told = time.Now()
 		}
 	}
 }
 
-// alive says of each counter that only sends events, when it likes, that none was
-// lost until now.
+// alive says of each counter that speaks when it likes that the line is there,
+// and of its events that none was lost until now.
 func (t *textEar) alive(ctx context.Context) {
 	for i, f := range t.formats {
-		if f.settings.Expect > 0 {
+		if !t.own || f.settings.Expect > 0 {
 			continue
 		}
 		t.on.heard() // an open line is all that there is to be heard
@@ -152,19 +160,19 @@ func (t *textEar) alive(ctx context.Context) {
 	}
 }
 
-// take gives a line to the counter that it is of. It tells whether the line had a
-// known form.
-func (t *textEar) take(ctx context.Context, line []byte) (known bool) {
-	name := t.peer
+// take gives a line to the counter that it is of. It tells whether the line was
+// understood.
+func (t *textEar) take(ctx context.Context, line []byte) bool {
+	stranger := ""
 	for i, f := range t.formats {
 		s, ok, err := f.decode(line)
-		if !ok {
+		switch {
+		case !ok:
 			continue
-		}
-		if known = true; s.serial != "" {
-			name = s.serial
-		}
-		if !f.fits(s, len(t.formats) == 1) {
+		case !f.fits(s, len(t.formats) == 1):
+			if err == nil { // else its name may be damaged, too
+				stranger = cmp.Or(s.serial, t.peer)
+			}
 			continue
 		}
 		m := t.on.ear.members[i]
@@ -173,18 +181,17 @@ func (t *textEar) take(ctx context.Context, line []byte) (known bool) {
 			m.count(func(st *Status) { st.Errors++ })
 			return false
 		}
-		if s.undirected > 0 {
-			m.count(func(st *Status) { st.Undirected += s.undirected })
-		}
+		m.count(func(st *Status) { st.Undirected += s.undirected })
 		t.on.heard()
 		t.give(ctx, i, s.reading)
 		return true
 	}
-	if known {
-		t.on.heard()
-		t.on.stranger(name)
+	if stranger == "" {
+		return false
 	}
-	return known
+	t.on.heard()
+	t.on.stranger(stranger)
+	return true
 }
 
 // give hands a reading to a counter.
