@@ -380,3 +380,62 @@ func TestLinesOverTheNetwork(t *testing.T) {
 		eventually(t, "somebody", func() bool { unit.Pass(1, 0); in, _ := s.sum("D1"); return in > 0 })
 	})
 }
+
+// Who holds a connection without a word says nothing of the device, and the end
+// of a datagram ends a line that began in it.
+func TestConnectionsOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d diary
+		o := newEar(t, listenLine, &d, text("c", "D1", counter.Text{Preset: "one-char"}))
+		_, heard, hangUp := hear(t, o)
+		time.Sleep(5 * time.Minute)
+		hangUp()
+		if st := o.Status()[0]; *heard != 0 || st.State != device.Waiting || len(d.notes) != 0 {
+			t.Errorf("heard %d times, %+v", *heard, st)
+		}
+		o = newEar(t, device.Address{Scheme: device.SchemeUDPListen}, &d, text("c", "D1", counter.Text{Preset: "in-out"}))
+		for _, datagram := range []string{"IN=1 OUT=1", "IN=2 OUT=1\r\nIN=3 OUT=1", strings.Repeat("x", 4097) + "IN=9 OUT=9"} {
+			dev, _, hangUp := hear(t, o)
+			write(t, dev, datagram)
+			hangUp()
+		}
+		if in, out := d.sum("D1"); in != 2 || out != 0 {
+			t.Errorf("%d in, %d out", in, out)
+		}
+	})
+}
+
+// A device that tells what passed since it was last asked is not asked twice: what
+// was in an answer that did not come is not known.
+func TestDeltasThatAreAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d diary
+		b, err := counter.NewBus(serialLine, []counter.Config{text("c", "D1", counter.Text{
+			Ask: textAsk, Patterns: []counter.Pattern{{Match: `^(?P<net>[+-]\d+)$`, Value: "delta"}},
+		})}, 0, d.mark, d.sink, discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		host, dev := pipe(t)
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			buf := make([]byte, 8)
+			for i := 0; ; i++ {
+				if _, err := dev.Read(buf); err != nil {
+					return
+				}
+				if i != 5 {
+					dev.Write([]byte("+3\r"))
+				}
+			}
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), 9500*time.Millisecond)
+		defer cancel()
+		b.Use(ctx, onlyReads{host, t}, func() {}) // until the time is over
+		<-served
+		if in, _ := d.sum("D1"); in != 27 || len(d.doubts()) != 1 {
+			t.Errorf("%d in, uncertain %+v", in, d.doubts())
+		}
+	})
+}
