@@ -9,7 +9,8 @@
 // silent does not stop the others. An Ear has a line on which counters speak by
 // themselves.
 //
-// Limits: nothing is ever written to a device, so nothing here can move a gate
+// Limits: nothing is ever set in a device but, where its protocol wants to be
+// answered so, its clock and how often it reports: nothing here can move a gate
 // or clear a count. A counter that was reset while nobody read it has lost what
 // it counted between the last reading and the reset; such passes are marked
 // uncertain. What a counter that tells no totals counted while nobody listened is
@@ -102,7 +103,8 @@ type Reading struct {
 	Period time.Duration `json:"-"`
 
 	// Stamp names a Delta or an Event; one that comes again under the same stamp is
-	// the same. It is remembered for Once, and without end if that is 0.
+	// the same. It is remembered for Once, that of a Delta since it last came, and
+	// without end if that is 0.
 	Stamp string        `json:"-"`
 	Once  time.Duration `json:"-"`
 

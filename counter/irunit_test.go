@@ -63,9 +63,6 @@ func busy(u *sim.IRUnit, d time.Duration) {
 
 func TestIRUnit(t *testing.T) {
 	oneUnit(t, nil, func(t *testing.T, u *sim.IRUnit, f *front) {
-		if st := f.status(); st.State != device.Waiting || st.Code != "" {
-			t.Errorf("before it comes: %+v", st)
-		}
 		time.Sleep(time.Second)
 		if st := f.status(); st.State != device.Online || u.Asked() != 1 || f.times() != 1 {
 			t.Errorf("the first message: %+v, %d answered", st, u.Asked())
@@ -126,9 +123,9 @@ func TestIRUnitSendsAgain(t *testing.T) {
 // TestIRUnitWithAFullDisk acknowledges nothing that is not stored, and what it
 // acknowledges then counts once.
 func TestIRUnitWithAFullDisk(t *testing.T) {
-	for _, resend := range []bool{false, true} {
+	for _, faults := range []sim.IRFaults{{}, {Resend: true}, {Resend: true, NoClock: true}} {
 		oneUnit(t, nil, func(t *testing.T, u *sim.IRUnit, f *front) {
-			u.Fail(func(x *sim.IRFaults) { x.Resend = resend })
+			u.Fail(func(x *sim.IRFaults) { *x = faults })
 			busy(u, 20*time.Minute)
 			answered := u.Asked()
 			f.store.fill(errLost)
@@ -156,6 +153,24 @@ func TestIRUnitWithASinkThatLies(t *testing.T) {
 		busy(u, 2*time.Hour)
 		time.Sleep(15 * time.Minute)
 		f.wants(t, 360, 120)
+	})
+}
+
+// TestIRUnitOverNight has the disk full for so long that more has been sent than
+// may wait: what is sent again waits once, and nothing is missing.
+func TestIRUnitOverNight(t *testing.T) {
+	oneUnit(t, nil, func(t *testing.T, u *sim.IRUnit, f *front) {
+		u.Fail(func(x *sim.IRFaults) { x.Resend = true })
+		busy(u, 20*time.Minute)
+		f.store.fill(errLost)
+		busy(u, 14*time.Hour)
+		f.store.fill(nil)
+		busy(u, 20*time.Minute)
+		time.Sleep(10 * time.Minute)
+		f.wants(t, 2640, 880)
+		if st := f.status(); st.Gaps > 1 || st.Duplicates != 0 {
+			t.Errorf("status %+v", st)
+		}
 	})
 }
 
@@ -277,6 +292,9 @@ func TestIRConnectionsEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFront(t, irLine, nil, irConfig("ir-1", "A", "D1"))
+				if st := f.status(); st.State != device.Waiting || st.Code != "" {
+					t.Errorf("before anybody comes: %+v", st)
+				}
 				c, _ := f.dial(t.Context())
 				defer c.Close()
 				go io.WriteString(c, test.send) // who closes does not read it all

@@ -3,6 +3,7 @@ package counter
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -88,7 +89,9 @@ func (m *member) take(ctx context.Context, r Reading) error {
 	defer m.taking.Unlock()
 	m.hear()
 	if r.Value == Delta || r.Value == Event {
-		m.waits = append(m.waits, r)
+		if !m.awaits(r) {
+			m.waits = append(m.waits, r)
+		}
 		if over := len(m.waits) - waiting; over > 0 {
 			m.waits = m.waits[over:]
 			m.waits[0].Missed = true
@@ -99,6 +102,12 @@ func (m *member) take(ctx context.Context, r Reading) error {
 		return err
 	}
 	return m.store(ctx, r)
+}
+
+// awaits says that the same waits already, sent before by a device that goes on
+// sending until it is stored.
+func (m *member) awaits(r Reading) bool {
+	return r.Stamp != "" && r.Once == 0 && slices.ContainsFunc(m.waits, func(w Reading) bool { return w.Stamp == r.Stamp })
 }
 
 // storeAll stores what waits, in order.

@@ -23,7 +23,10 @@ func (m Meter) tell(r Reading) (Meter, Update) {
 	}
 	m.seen = slices.DeleteFunc(slices.Clone(m.seen), func(s seen) bool { return !s.Until.IsZero() && s.Until.Before(r.At) })
 	if r.Stamp != "" {
-		if slices.ContainsFunc(m.seen, func(s seen) bool { return s.Stamp == r.Stamp }) {
+		if i := slices.IndexFunc(m.seen, func(s seen) bool { return s.Stamp == r.Stamp }); i >= 0 {
+			if r.Value == Delta && r.Once > 0 { // it goes on repeating itself; an event has no such reason
+				m.seen[i].Until = r.At.Add(r.Once)
+			}
 			return m, Update{Pass: Pass{From: r.At, To: r.At}, Mark: m.Mark(), Note: Duplicate}
 		}
 		s := seen{Stamp: r.Stamp}
