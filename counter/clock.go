@@ -22,7 +22,7 @@ func (r *Reading) place(at time.Time, stamp string, kept bool) {
 	case age > oldest || age < -r.Period:
 		r.Stamp, r.Once = fmt.Sprintf("%s/%d/%d", stamp, r.In, r.Out), unsetOnce
 	case kept || age <= r.Period:
-		r.At, r.Stamp = earlier(at, now), stamp
+		r.At, r.Stamp = earlier(at.In(now.Location()), now), stamp
 	default: // its clock is wrong, or the figures come late and nobody says so
 		r.Stamp = stamp
 	}
