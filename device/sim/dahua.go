@@ -19,7 +19,7 @@ import (
 // DahuaOptions says how a camera of that make is set.
 type DahuaOptions struct {
 	User, Password string // digest login; none if both are empty
-	SHA256         bool   // it asks for SHA-256 beside MD5
+	SHA256         bool   // it offers SHA-256 beside MD5
 	Close          bool   // it closes the connection behind each answer
 	Areas          int    // it counts in so many areas, of which people pass the last; 0: it names none
 	Zone           *time.Location
@@ -247,7 +247,7 @@ func (d *Dahua) admits(w http.ResponseWriter, r *http.Request) bool {
 		want := h(h(d.opts.User+":Login to 1A2B3C:"+d.opts.Password) + ":" + p["nonce"] + ":00000001:" + p["cnonce"] + ":auth:" + h(r.Method+":"+r.RequestURI))
 		fresh := d.nonces[p["nonce"]]
 		delete(d.nonces, p["nonce"])
-		switch right := p["response"] == want && p["username"] == d.opts.User && strings.Contains(given, "SHA-256") == d.opts.SHA256; {
+		switch right := p["response"] == want && p["username"] == d.opts.User; {
 		case !right:
 			d.wrong++
 		case d.stale > 0:

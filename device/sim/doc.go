@@ -2,8 +2,9 @@
 // kinds are laid and lifted, and counters of several kinds through which people
 // pass. They speak over anything that reads and writes; a PTY gives them a line
 // that can be pulled out and plugged in again, and several may share one, so the
-// agent meets what it meets in a hall. What can be the matter with a reader and
-// its line is its [Mood]; with a counter, its [CounterFaults].
+// agent meets what it meets in a hall. Infrared units and cameras that push dial
+// the agent. What can be the matter with a reader and its line is its [Mood]; with
+// a counter, its [CounterFaults] or [IRFaults].
 //
 // The devices are written from the protocol documents and share no code with
 // the drivers they talk to, the layouts of cards included: a misunderstanding

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -15,10 +16,11 @@ import (
 
 // HikvisionOptions says how a camera of that make is set.
 type HikvisionOptions struct {
-	URL     string         // to which it pushes, with its secret path
-	Window  time.Duration  // of the timeRange reports; 0: 15 minutes
-	Zone    *time.Location // of its clock; one of -05:00 is written -5:00. UTC+8 if nil
-	Picture []byte         // goes with each push, if there is one
+	URL       string         // to which it pushes, with its secret path
+	Window    time.Duration  // of the timeRange reports; 15 minutes if 0
+	Heartbeat time.Duration  // between two heartbeats; 30 seconds if 0
+	Zone      *time.Location // of its clock; one of -05:00 is written -5:00. UTC+8 if nil
+	Picture   []byte         // goes with each push, if there is one
 }
 
 // Hikvision is a camera that counts people and pushes its totals at each change
@@ -46,16 +48,14 @@ type hikWindow struct {
 }
 
 const (
-	hikHeartbeat = 30 * time.Second
-	hikAgain     = 2 * time.Second // after a push that was not taken
-	hikTimeout   = 5 * time.Second
+	hikAgain   = 2 * time.Second // after a push that was not taken
+	hikTimeout = 5 * time.Second
 )
 
 // NewHikvision returns a camera that nobody has passed yet.
 func NewHikvision(o HikvisionOptions) *Hikvision {
-	if o.Window == 0 {
-		o.Window = 15 * time.Minute
-	}
+	o.Window = cmp.Or(o.Window, 15*time.Minute)
+	o.Heartbeat = cmp.Or(o.Heartbeat, 30*time.Second)
 	if o.Zone == nil {
 		o.Zone = time.FixedZone("UTC+8", 8*3600)
 	}
@@ -121,7 +121,7 @@ func (h *Hikvision) Run(ctx context.Context, dial Dial) error {
 	}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport, Timeout: hikTimeout}
-	beat := time.Now().Add(hikHeartbeat)
+	beat := time.Now().Add(h.opts.Heartbeat)
 	for {
 		h.endWindow()
 		again := h.pushAll(ctx, client)
@@ -129,7 +129,7 @@ func (h *Hikvision) Run(ctx context.Context, dial Dial) error {
 			return ctx.Err()
 		}
 		if !time.Now().Before(beat) {
-			beat = time.Now().Add(hikHeartbeat)
+			beat = time.Now().Add(h.opts.Heartbeat)
 			h.push(ctx, client, "heartBeat", "")
 		}
 		next := earliest(beat, h.ends())
