@@ -34,9 +34,15 @@ type hall struct {
 	dir      string            // of the pseudo terminals' names
 	urls     map[string]string // line -> where its device is
 	readers  []*sim.Reader
-	counters []sim.Counter
+	counters []passage
 	serve    []func(context.Context) error
 	shut     []func() error
+}
+
+// passage is a simulated counter as the hall sees it.
+type passage interface {
+	Pass(in, out uint64)
+	Asked() uint64 // how often the agent was in touch with it
 }
 
 // newHall makes a simulated device for every line of the configuration.
@@ -57,7 +63,14 @@ func newHall(o options, cfg config.Config) (h *hall, err error) {
 		}
 	}
 	for _, line := range cfg.Lines {
-		if err := h.addCounters(line, cfg.Counters); err != nil {
+		if line.URL.Scheme == device.SchemePulse {
+			continue // see adapt
+		}
+		add := h.addCounters
+		if line.URL.Listens() || line.URL.Scheme == device.SchemeHTTP {
+			add = h.addSpeakers
+		}
+		if err := add(line, cfg.Counters); err != nil {
 			return nil, err
 		}
 	}
@@ -150,7 +163,7 @@ func (h *hall) run(ctx context.Context, p *printer) error {
 // watched says that the agent reads every counter: who comes before that would
 // be counted by nobody.
 func (h *hall) watched() bool {
-	return !slices.ContainsFunc(h.counters, func(c sim.Counter) bool { return c.Asked() < 2 })
+	return !slices.ContainsFunc(h.counters, func(c passage) bool { return c.Asked() < 2 })
 }
 
 // pass is one person going through a door.

@@ -66,7 +66,7 @@ func TestSample(t *testing.T) {
 	if text, ok := with.Counters[len(with.Counters)-1].Settings.(*counter.Text); len(problems) > 0 || !ok || len(text.Patterns) != 2 || text.Expect != 5*time.Minute {
 		t.Errorf("with its patterns it has %+v:\n%s", text, problems.Print("hallagent.yaml"))
 	}
-	if len(c.Readers) != 3 || len(c.Counters) != 5 || len(c.Doors) != 3 {
+	if len(c.Readers) != 3 || len(c.Counters) != len(counter.Kinds())+2 || len(c.Doors) != 3 {
 		t.Errorf("%d readers, %d counters, %d doors", len(c.Readers), len(c.Counters), len(c.Doors))
 	}
 	if c.Readers[0].Window != "05" || c.Readers[0].Poll != 200*time.Millisecond {
