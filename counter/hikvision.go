@@ -38,12 +38,14 @@ type hikServer struct {
 	ctx  context.Context
 	on   *units
 	peer string
+	bug  any // of our own, by which the serving ended
 }
 
 // hearHikvision serves one connection.
 func hearHikvision(ctx context.Context, c device.Conn, on *units) error {
+	h := &hikServer{ctx: ctx, on: on, peer: device.Peer(c)}
 	server := http.Server{
-		Handler:                      &hikServer{ctx, on, device.Peer(c)},
+		Handler:                      h,
 		ReadHeaderTimeout:            hikHead,
 		ReadTimeout:                  hikRead,
 		WriteTimeout:                 hikDone,
@@ -52,10 +54,19 @@ func hearHikvision(ctx context.Context, c device.Conn, on *units) error {
 		ErrorLog:                     log.New(io.Discard, "", 0), // it would name what strangers send
 		DisableGeneralOptionsHandler: true,
 	}
-	return fmt.Errorf("serve camera: %w", server.Serve(&oneConn{conn: newHTTPConn(c)}))
+	err := server.Serve(&oneConn{conn: newHTTPConn(c)})
+	if h.bug != nil {
+		panic(h.bug) // net/http would go on as if nothing had happened
+	}
+	return fmt.Errorf("serve camera: %w", err)
 }
 
 func (h *hikServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer func() {
+		if h.bug = recover(); h.bug != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}()
 	camera := h.camera(strings.TrimPrefix(r.URL.Path, "/"))
 	if camera == nil {
 		h.on.stranger(h.peer + " (not the path of a camera)")

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -254,6 +255,26 @@ func TestHikvisionAnswers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHikvisionBug lets a bug behind the handler end the program, as any other.
+func TestHikvisionBug(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bug := func(*store) counter.Sink { return func(context.Context, counter.Update) error { panic("bug") } }
+		f := newFront(t, pushLine, bug, counter.Config{ID: "cam-1", Kind: "camera", Door: "D1", Settings: &counter.CameraSettings{SecretFile: secretFile(t, secret)}})
+		dev, host := net.Pipe()
+		go func() {
+			defer dev.Close()
+			io.WriteString(dev, post(secret, "text/xml", alert))
+			io.Copy(io.Discard, dev)
+		}()
+		defer func() {
+			if p := recover(); p != "bug" {
+				t.Errorf("recovered %v", p)
+			}
+		}()
+		f.owner.Use(f.ctx, host, func() {})
+	})
 }
 
 // TestHikvisionSecret says what is the matter with the file of a path, and takes
