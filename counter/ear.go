@@ -130,15 +130,3 @@ func (u *units) stranger(name string) {
 	}
 	e.strangers[name] = time.Now()
 }
-
-// alive says that a counter has given a sign of life, and what it says of itself:
-// a code with a hint, or "" for well. What the store has to say goes first.
-func (m *member) alive(code, hint string) {
-	m.mu.Lock()
-	m.heard = time.Now()
-	s := m.status
-	m.mu.Unlock()
-	if s.Code != "unstored" && s.Code != "mark" {
-		m.set(device.Online, code, nil, hint)
-	}
-}

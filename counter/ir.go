@@ -185,7 +185,7 @@ func takeIR(ctx context.Context, m irMessage, on *units) (answer []byte) {
 		return m.answer(irFailed, settings, now)
 	case report.counts && unit.take(ctx, settings.reading(report, now)) != nil: // the status tells
 		return m.answer(irFailed, settings, now)
-	case report.low || !report.powered && unit.trouble() == "battery":
+	case report.low || !report.powered && unit.complains() == "battery":
 		unit.alive("battery", "change the batteries of the unit and of the transmitter opposite")
 	default:
 		unit.alive("", "")

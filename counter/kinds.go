@@ -15,6 +15,10 @@ import (
 func Kinds() device.Catalog[Kind] {
 	return device.Catalog[Kind]{
 		modbusKind(),
+		pulseKind(),
+		gateKind(),
+		hpcKind(),
+		lineKind(),
 		irKind(),
 		cameraKind(),
 	}

@@ -32,6 +32,10 @@ var samples = map[string]struct {
 		line: serialLine,
 		in:   6, out: 1,
 	},
+	"pulse":     {settings: &counter.Pulse{In: "cts", Out: "dsr"}, line: contactLine},
+	"gate-7e7f": {settings: &counter.Gate7F{Station: 1}, line: serialLine, in: 6, out: 1},
+	"line":      {settings: &counter.Text{Preset: "in-out"}, line: serialLine, in: 6, out: 1},
+	"hpc":       {settings: &counter.HPC{Station: 1}, line: serialLine, in: 6, out: 1},
 	"ir-tcp": {
 		settings: &counter.IR{Serial: "2410640A0B0C"},
 		line:     irLine,

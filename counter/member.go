@@ -212,26 +212,30 @@ func (m *member) note(r Reading, update Update) {
 	}
 	c := m.complaint
 	m.mu.Unlock()
-	m.set(device.Online, c.code, c.err, c.hint)
+	m.set(device.Online, c.code, nil, c.hint)
 }
 
-// complain notes what a counter says of itself while it goes on counting, as
-// blocked or battery; without a code that is over.
-func (m *member) complain(code string, err error, hint string) {
+// complaint is what a counter says of itself while it goes on counting, as blocked
+// or battery; it outlasts readings.
+type complaint struct{ code, hint string }
+
+// alive says that a counter has given a sign of life, and what it complains of: a
+// code with a hint, or "" for nothing. What the store has to say goes first.
+func (m *member) alive(code, hint string) {
 	m.mu.Lock()
-	changed := m.complaint.code != code
-	m.complaint = complaint{code, err, hint}
+	m.heard, m.complaint = time.Now(), complaint{code, hint}
+	stored := m.status.Code != "unstored" && m.status.Code != "mark"
 	m.mu.Unlock()
-	if changed {
-		m.set(device.Online, code, err, hint)
+	if stored {
+		m.set(device.Online, code, nil, hint)
 	}
 }
 
-// complaint is a trouble that outlasts a reading.
-type complaint struct {
-	code string
-	err  error
-	hint string
+// complains gives the code of what it complains of.
+func (m *member) complains() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.complaint.code
 }
 
 // hear says that the counter gave a sign of life.

@@ -190,10 +190,9 @@ func (w *watcher) look(now time.Time, in device.Inputs) (passes []Reading) {
 	if blocked != w.blocking {
 		w.blocking = blocked
 		if blocked {
-			w.member.complain("blocked", fmt.Errorf("a contact holds for more than %v", w.blocked),
-				"see what stands in the beam, or whether the contact sticks; nobody is counted meanwhile")
+			w.member.alive("blocked", "see what stands in the beam, or whether the contact sticks; nobody is counted meanwhile")
 		} else {
-			w.member.complain("", nil, "")
+			w.member.alive("", "")
 		}
 	}
 	return passes

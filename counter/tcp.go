@@ -75,7 +75,7 @@ func (w *wire) askTCP(ctx context.Context, q request, timeout time.Duration) ([]
 	if err := w.send(q.tcp(w.tid), timeout); err != nil {
 		return nil, err
 	}
-	data, come, err := w.receive(q.tcpAnswer(w.tid), w.late, time.Now().Add(timeout))
+	data, come, err := w.receive(ctx, q.tcpAnswer(w.tid), w.late, time.Now().Add(timeout))
 	w.late = nil
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		w.late = unfinished(come)

@@ -154,6 +154,7 @@ func (t *textEar) alive(ctx context.Context) {
 			continue
 		}
 		t.on.heard() // an open line is all that there is to be heard
+		t.on.ear.members[i].alive("", "")
 		if f.tells(Event) {
 			t.give(ctx, i, Reading{Value: Event})
 		}

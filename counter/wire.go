@@ -65,7 +65,7 @@ func (w *wire) exchange(ctx context.Context, frame []byte, check answer, size in
 		return nil, err
 	}
 	deadline := time.Now().Add(timeout + w.lineTime(len(frame)+size))
-	data, _, err := w.receive(check, nil, deadline)
+	data, _, err := w.receive(ctx, check, nil, deadline)
 	if transient(err) {
 		if err := w.calm(ctx); err != nil {
 			return nil, err
@@ -108,7 +108,9 @@ func (w *wire) send(frame []byte, timeout time.Duration) error {
 
 // receive reads behind what has come already until the answer is complete or
 // the deadline is past. It never reads beyond the answer, and returns all that came.
-func (w *wire) receive(check answer, come []byte, deadline time.Time) (data, all []byte, err error) {
+// On a line whose rate is known it sleeps while the rest is still on its way,
+// instead of waking for every few bytes.
+func (w *wire) receive(ctx context.Context, check answer, come []byte, deadline time.Time) (data, all []byte, err error) {
 	if err := w.c.SetReadDeadline(deadline); err != nil {
 		return nil, come, fmt.Errorf("set read deadline: %w", err)
 	}
@@ -121,10 +123,14 @@ func (w *wire) receive(check answer, come []byte, deadline time.Time) (data, all
 		come = append(come, make([]byte, missing)...)
 		got, err := w.c.Read(come[n:])
 		come = come[:n+got]
-		if got > 0 {
-			w.busy = time.Now()
-		} else if err != nil {
+		if got == 0 && err != nil {
 			return nil, come, fmt.Errorf("read answer: %w", err)
+		}
+		w.busy = time.Now()
+		if rest := missing - got; rest > 1 && w.baud > 0 {
+			if err := device.Pause(ctx, time.Duration(rest)*10*time.Second/time.Duration(w.baud)); err != nil {
+				return nil, come, err
+			}
 		}
 	}
 }

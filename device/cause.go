@@ -20,7 +20,7 @@ var causes = []struct {
 	{is(ErrSilent), "silent", "the port is open but nothing answers: check power, cable, wiring and the baud rate"},
 	{is(net.ErrClosed, os.ErrClosed, io.ErrClosedPipe, context.Canceled), "closed", ""},
 	{is(syscall.EADDRINUSE), "busy", "another program listens on this address, perhaps a second hallagent: close it or choose another port"},
-	{is(syscall.EADDRNOTAVAIL), "missing", "this machine has no such address: write one of its own, as `ip address` shows them"},
+	{is(syscall.EADDRNOTAVAIL), "no_address", "this machine has no such address: write one of its own, as `ip address` shows them"},
 	{is(syscall.EBUSY), "busy", "another program holds the port, often the vendor's own tool or a second hallagent: close it"},
 	{is(fs.ErrPermission), "permission", "the user of hallagent may not open the port: add it to the group dialout (usermod -aG dialout USER) and restart"},
 	{is(fs.ErrNotExist), "missing", "no such port: plug the device in, or write the name that `hallagent devices` shows"},

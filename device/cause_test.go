@@ -25,7 +25,7 @@ func TestCause(t *testing.T) {
 		{missing, "missing", "plug"},
 		{&fs.PathError{Op: "open", Path: "/dev/x", Err: syscall.EACCES}, "permission", "dialout"},
 		{&net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}, "busy", "listens"},
-		{&net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)}, "missing", "its own"},
+		{&net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)}, "no_address", "its own"},
 		{fmt.Errorf("lock /dev/x: %w", syscall.EBUSY), "busy", "vendor"},
 		{fmt.Errorf("read /dev/x: %w", syscall.ENODEV), "unplugged", "plug"},
 		{syscall.EIO, "unplugged", "plug"},
