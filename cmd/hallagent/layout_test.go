@@ -25,14 +25,16 @@ type rule struct {
 const all = "*" // everything of ours
 
 var layout = map[string]rule{
-	"device":            {},
-	"device/serial":     {ours: []string{"device"}, third: []string{"go.bug.st/serial", "golang.org/x/sys"}},
-	"device/transcript": {},
-	"device/sim":        {ours: []string{"device", "device/transcript", "idcard", "counter"}, third: []string{"golang.org/x/sys"}},
-	"idcard":            {ours: []string{"device"}, third: []string{"golang.org/x/text"}},
-	"idcard/photo":      {third: []string{"golang.org/x/sys", "golang.org/x/image", "github.com/landlock-lsm/go-landlock"}},
-	"counter":           {ours: []string{"device"}},
-	"counter/occupancy": {ours: []string{"counter"}},
+	"device":                  {},
+	"device/serial":           {ours: []string{"device"}, third: []string{"go.bug.st/serial", "golang.org/x/sys"}},
+	"device/transcript":       {},
+	"device/sim":              {ours: []string{"device", "device/transcript", "idcard", "counter"}, third: []string{"golang.org/x/sys"}},
+	"device/sim/visitors":     {},
+	"idcard":                  {ours: []string{"device"}, third: []string{"golang.org/x/text"}},
+	"idcard/photo":            {third: []string{"golang.org/x/sys", "golang.org/x/image", "github.com/landlock-lsm/go-landlock"}},
+	"counter":                 {ours: []string{"device"}},
+	"counter/occupancy":       {ours: []string{"counter"}},
+	"counter/occupancy/study": {ours: []string{"counter", "counter/occupancy", "device/sim/visitors"}},
 
 	"sync/outbox":         {third: []string{"go.etcd.io/bbolt"}},
 	"sync/uplink":         {ours: []string{"sync/outbox"}},

@@ -22,6 +22,7 @@ package lan
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -42,15 +43,18 @@ type Options struct {
 	Hosts   []string // names in the Host header besides those of Listen
 	Origins []string // exact origins that browsers may call from
 
-	Hall      func() Hall                   // for /v1/hall
-	Occupancy func() wire.Occupancy         // for /v1/occupancy
-	NotReady  func() []string               // why /readyz says no; empty when ready
-	Window    func(w string) (Reader, bool) // the reader of a window
-	Reread    func(window string) bool      // reads the card that lies there once more; false: none does; nil: never
-	Photo     Decode                        // nil: photos stay as they are on the card
-	Metrics   http.Handler
-	Pairings  *Pairings
-	Log       *slog.Logger
+	Hall        func() Hall                        // for /v1/hall
+	Occupancy   func() wire.Occupancy              // for /v1/occupancy
+	Day         func(date string) (wire.Day, bool) // for /v1/occupancy/day; "" is the current day
+	Correct     Correct
+	Corrections func() ([]json.RawMessage, error) // events hall.correction.v1 of the last seven days
+	NotReady    func() []string                   // why /readyz says no; empty when ready
+	Window      func(w string) (Reader, bool)     // the reader of a window
+	Reread      func(window string) bool          // reads the card that lies there once more; false: none does; nil: never
+	Photo       Decode                            // nil: photos stay as they are on the card
+	Metrics     http.Handler
+	Pairings    *Pairings
+	Log         *slog.Logger
 }
 
 // Decode makes a PNG of the 1024 bytes of a card's photo, or says what kept it
@@ -220,6 +224,9 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/hall", s.hall)
 	mux.HandleFunc("GET /v1/occupancy", s.getOccupancy)
 	mux.HandleFunc("GET /v1/occupancy/stream", s.limitStreams(s.streamOccupancy))
+	mux.HandleFunc("GET /v1/occupancy/day", s.getDay)
+	mux.HandleFunc("GET /v1/occupancy/corrections", s.getCorrections)
+	mux.HandleFunc("POST /v1/occupancy/corrections", s.postCorrection)
 	mux.HandleFunc("POST /v1/pair", s.pair)
 	mux.HandleFunc("GET /v1/windows/{window}/stream", s.streamWindow)
 	mux.HandleFunc("GET /v1/windows/{window}/card", s.getCard)

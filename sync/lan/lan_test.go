@@ -32,6 +32,9 @@ func newServer(t *testing.T) *Server {
 		Occupancy: func() wire.Occupancy {
 			return wire.Occupancy{Day: "2026-11-23", People: &people, Trust: "approximate"}
 		},
+		Day: func(date string) (wire.Day, bool) {
+			return wire.Day{Day: date, Steps: []wire.Step{{Minute: 300, In: 3, People: &people, Low: &people, High: &people, Trust: "good"}}}, date != "2026-01-01"
+		},
 		NotReady: func() []string { return nil },
 		Window: func(w string) (Reader, bool) {
 			return Reader{ID: "rd-" + w, Window: w, State: wire.DeviceOnline}, w == "05" || w == "06"

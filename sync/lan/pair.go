@@ -27,12 +27,18 @@ const (
 // crockford is the base32 alphabet without letters that look like digits.
 var crockford = base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding)
 
+// Roles of a workstation.
+const (
+	Teller  = "teller"  // sees the cards of its windows
+	Manager = "manager" // corrects the number of people; has no window
+)
+
 // Pairing is a workstation that may see the cards of its windows.
 type Pairing struct {
 	ID          string    `json:"id"`
 	Workstation string    `json:"workstation"`
 	Windows     []string  `json:"windows"`
-	Role        string    `json:"role"` // teller, manager
+	Role        string    `json:"role"` // Teller, Manager
 	Since       time.Time `json:"since"`
 	Hash        string    `json:"hash"` // SHA-256 of the token, base64url
 }
@@ -72,7 +78,7 @@ func NewPairings(path string, replace func(path string, text []byte) error) *Pai
 	return &Pairings{path: path, replace: replace, codes: map[string]*code{}, wrong: map[string][]time.Time{}}
 }
 
-// Offer makes a one-time code for a window.
+// Offer makes a one-time code for a window, or for a manager without one.
 func (ps *Pairings) Offer(window, role string) (text string, expires time.Time) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -141,7 +147,7 @@ func (ps *Pairings) redeem(text, workstation, addr string) (token string, p Pair
 	token = rand.Text() + rand.Text()
 	p = Pairing{
 		ID: strings.ToLower(rand.Text()[:8]), Workstation: workstation,
-		Role: c.role, Since: now.UTC().Truncate(time.Second), Hash: hash(token),
+		Windows: []string{}, Role: c.role, Since: now.UTC().Truncate(time.Second), Hash: hash(token),
 	}
 	if c.window != "" {
 		p.Windows = []string{c.window}

@@ -14,9 +14,10 @@ type Hall struct {
 	ID       string     `json:"id"`
 	Name     string     `json:"name"`
 	Capacity int        `json:"capacity"`
-	Open     bool       `json:"open"`  // by the opening hours, now
-	Hours    string     `json:"hours"` // of today, "" when closed all day
-	Now      time.Time  `json:"now"`   // the agent's clock
+	Levels   []int      `json:"levels"` // per cent of the capacity where moderate, busy and crowded begin
+	Open     bool       `json:"open"`   // by the opening hours, now
+	Hours    string     `json:"hours"`  // of today, "" when closed all day
+	Now      time.Time  `json:"now"`    // the agent's clock
 	Clock    wire.Clock `json:"clock"`
 	Version  string     `json:"version"`
 	Since    time.Time  `json:"since"` // start of the agent

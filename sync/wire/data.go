@@ -98,6 +98,13 @@ type Occupancy struct {
 	Out      uint64          `json:"out"`
 	Capacity int             `json:"capacity"`
 	Doors    []DoorOccupancy `json:"doors"`
+	Findings []Finding       `json:"findings,omitempty"` // what the passes show to be wrong; each is an alarm, too
+}
+
+// Finding is one thing wrong with the doors: door_silent, direction, imbalance.
+type Finding struct {
+	Code string `json:"code"`
+	Door string `json:"door,omitempty"` // "" where it is about the hall
 }
 
 // DoorOccupancy is one door's share of the day.
@@ -127,7 +134,49 @@ func NewOccupancy(s occupancy.Snapshot) Occupancy {
 		}
 		o.Doors = append(o.Doors, door)
 	}
+	for _, f := range s.Findings {
+		o.Findings = append(o.Findings, Finding{Code: string(f.Code), Door: f.Door})
+	}
 	return o
+}
+
+// Correction is the data of hall.correction.v1: a head count by a manager. Old is
+// null where no number was known.
+type Correction struct {
+	By     string `json:"by"` // workstation, as it was paired
+	Old    *int   `json:"old"`
+	New    int    `json:"new"`
+	Reason string `json:"reason"`
+}
+
+// Day is the curve of one day, from 04:00 to 04:00 local time, in steps of five
+// minutes; steps of which nothing is known are left out.
+type Day struct {
+	Day   string `json:"day"`
+	Steps []Step `json:"steps"`
+}
+
+// Step is how a step ended, and the passes in it. People, Low and High are null
+// while Trust was unknown.
+type Step struct {
+	Minute int    `json:"minute"` // at which it began, since 04:00
+	In     uint64 `json:"in"`
+	Out    uint64 `json:"out"`
+	People *int   `json:"people"`
+	Low    *int   `json:"low"`
+	High   *int   `json:"high"`
+	Trust  string `json:"trust"`
+}
+
+// NewDay makes the curve of a day.
+func NewDay(d occupancy.Day) Day {
+	day := Day{Day: d.Date, Steps: []Step{}}
+	for _, s := range d.Steps {
+		day.Steps = append(day.Steps, Step{
+			Minute: s.Minute, In: s.In, Out: s.Out, People: s.People, Low: s.Low, High: s.High, Trust: string(s.Trust),
+		})
+	}
+	return day
 }
 
 // Gap is the data of hall.gap.v1: records From to To of Epoch will never come.

@@ -16,6 +16,8 @@ const (
 	TypeVisit     = "hall.visit.v1"
 	TypeGap       = "hall.gap.v1"
 	TypeAlarm     = "hall.alarm.v1"
+
+	TypeCorrection = "hall.correction.v1"
 )
 
 // Clock says how far the time stamps of a record can be trusted.

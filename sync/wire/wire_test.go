@@ -102,10 +102,28 @@ func messages(t *testing.T) map[string][]byte {
 		}),
 		"occupancy-unknown": state(hall.Occupancy(), "agent", TypeOccupancy, Occupancy{
 			Day: "2026-11-23", Trust: "unknown", Reason: "not_read", Capacity: 150, Doors: []DoorOccupancy{{Door: "D1", State: "waiting"}},
+			Findings: []Finding{{"direction", "D1"}, {"imbalance", ""}},
 		}),
 		"alarm":  state(hall.Alarm("store_unusable", "visits"), "agent", TypeAlarm, Alarm{Active: true, Severity: "warning", Since: noon, Text: "the store cannot be written", Hint: "free some space"}),
 		"visits": batch,
 		"gap":    record("agent", TypeGap, 9, Gap{Epoch: "000001-9f3a77c2", From: 5, To: 9, Count: 5, Reason: "size"}),
+	}
+}
+
+// TestCorrectionSchema holds the data of a head count against its schema.
+func TestCorrectionSchema(t *testing.T) {
+	schema := schemas(t)("correction.json")
+	for _, c := range []Correction{{By: "desk", Old: ptr(12), New: 30, Reason: "清点"}, {By: "desk", New: 0, Reason: "closed"}} {
+		text, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := valid(t, schema, text); err != nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	if valid(t, schema, []byte(`{"by":"desk","old":-1,"new":30,"reason":"x"}`)) == nil {
+		t.Error("less than nobody passes")
 	}
 }
 

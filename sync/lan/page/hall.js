@@ -1,8 +1,9 @@
+import { draw } from "./curve.js";
 import { $, t, locale, speak } from "./language.js";
 
 const life = 90_000; // a number that was not renewed for this long is out of date
 
-let hall = null, occupancy = null, heard = 0, lost = false;
+let hall = null, occupancy = null, day = null, heard = 0, lost = false;
 let ahead = 0; // of the gateway's clock, in ms: a phone may be wrong by minutes
 
 const clockTime = (iso) => new Date(iso).toLocaleTimeString(locale(), { hour12: false });
@@ -77,9 +78,20 @@ function showOccupancy() {
     $("fill").style.left = `min(${percent(o.people)}%, 100% - 3px)`;
   }
   const why = o.reason ? t().reason[o.reason] || o.reason : "";
-  $("trust").textContent = [t().trust[o.trust], why, t().updated(clockTime(heard))].filter(Boolean).join(" · ");
+  if (!known && !stale) $("range").textContent = why; // why there is no number
+  $("trust").textContent = [t().trust[o.trust], known ? why : "", t().updated(clockTime(heard))].filter(Boolean).join(" · ");
   $("day").textContent = t().day(o.in, o.out, o.day);
-  rows("doors", o.doors.map((d) => [cell(d.door), cell(d.in, "number"), cell(d.out, "number"), cell(ago(lastOf(d))), state(d.state)]));
+  rows("doors", o.doors.map((d) => [cell(d.door), cell(d.in, "number"), cell(d.out, "number"), cell(ago(lastOf(d))), doorState(d)]));
+}
+
+// doorState is whether a door is read, and what its passes show to be wrong.
+function doorState(door) {
+  const found = (occupancy.findings || []).find((f) => f.door === door.door);
+  return found && door.state === "online" ? state("doubtful", found.code) : state(door.state);
+}
+
+function showDay() {
+  if (day && hall) draw(day, hall.capacity, hall.levels);
 }
 
 function showHall() {
@@ -96,7 +108,7 @@ function showHall() {
   rows("devices", [
     ...h.lines.map((l) => [cell(l.id), cell(l.url.split("?")[0], "address"), state(l.state, l.code, l.err)]),
     ...h.readers.map((r) => [cell(r.id), cell(r.sam_id ? `SAM ${r.sam_id}` : r.kind, "address", r.baud && `${r.baud} baud`), state(r.state, r.code, r.err)]),
-    ...h.counters.map((c) => [cell(c.id), cell(c.door), state(c.state, c.code, c.err)]),
+    ...h.counters.map((c) => [cell(c.id), cell(c.door, "address", c.kind), state(c.state === "online" && c.code ? "doubtful" : c.state, c.code, c.err, "counter")]),
     [cell(t().broker), cell(h.broker.url, "address"), state(h.broker.state, h.broker.code, h.broker.err, "broker")],
     ...h.streams.map((s) => [cell(t().visits), cell(s.epoch, "address"), state(s.open ? "online" : "store", s.code, s.open ? (s.pending ? t().backlog(s.pending) : t().noBacklog) : s.err, "store")]),
     ...h.listen.map((l) => [cell(t().listen), cell(l.address, "address"), state(l.state, l.code, l.err, "listen")]),
@@ -106,6 +118,7 @@ function showHall() {
 function show() {
   showHall();
   showOccupancy();
+  showDay();
 }
 
 async function refresh() {
@@ -119,6 +132,18 @@ async function refresh() {
   }
   show();
   setTimeout(refresh, 2000);
+}
+
+// The curve moves once in five minutes.
+async function refreshDay() {
+  try {
+    const answer = await fetch("/v1/occupancy/day");
+    day = answer.ok ? await answer.json() : { day: "", steps: [] };
+    showDay();
+  } catch {
+    // The hall's state says that nobody is there.
+  }
+  setTimeout(refreshDay, 30_000);
 }
 
 // follow opens the live stream. The browser opens a broken one again by itself,
@@ -136,5 +161,7 @@ function follow() {
 }
 
 speak(show);
+addEventListener("resize", showDay);
 refresh();
+refreshDay();
 follow();

@@ -1,7 +1,7 @@
 // Every text a person reads on the page, in both languages.
 export const texts = {
   "zh-CN": {
-    occupancy: "厅内人数", doors: "出入口", door: "门", in: "进", out: "出", last: "最近读数", state: "状态",
+    occupancy: "厅内人数", today: "今日曲线", noCurve: "今日尚无数据", curve: (d, p, a, n, b) => `${d} 人数曲线：最多约 ${p} 人（${a}），最近约 ${n} 人（${b}）`, doors: "出入口", door: "门", in: "进", out: "出", last: "最近读数", state: "状态",
     readers: "身份证阅读器", window: "窗口", reader: "阅读器", scans: "已读卡", devices: "线路与连接", what: "名称", where: "位置",
     people: "人", unknownPeople: "暂无可靠数字", open: "开放中", closed: "已关闭", hoursToday: "今日开放 ", closedToday: "今日不开放",
     range: (a, b, c) => `约 ${a}–${b} 人，舒适容量 ${c} 人`, gauge: (p, c) => `厅内约 ${p} 人，舒适容量 ${c} 人`, noGauge: "没有可靠数字",
@@ -15,12 +15,14 @@ export const texts = {
       not_read: "有出入口尚未读到数据", read_lost: "有出入口超过 45 分钟没有读数", read_late: "有出入口超过 15 分钟没有读数",
       no_door: "没有配置访客出入口", guessed: "有计数器复位或跳变，部分人次为推算", uncounted: "尚未人工计数校准", drift: "误差已累积，请人工清点一次",
       unseen: "今日有一段时间没有计数", negative: "出多于进，计数有漏",
+      direction: "有出入口的进出方向接反", wide: "误差太大，无法判断：请人工清点一次", blocked: "有光束被遮挡", silent: "有出入口长时间无人次", imbalance: "进出人次不平衡：可能有未计数的通道",
     },
-    states: { online: "正常", offline: "未连接", waiting: "未连接", wedged: "无应答", disabled: "已停用", connected: "已连接", store: "无法写入", late: "读数已晚", lost: "没有读数", unknown: "不详" },
+    states: { online: "正常", offline: "未连接", waiting: "未连接", wedged: "无应答", disabled: "已停用", connected: "已连接", store: "无法写入", late: "读数已晚", lost: "没有读数", unknown: "不详", doubtful: "计数可疑" },
     code: {
       missing: "端口不存在：请检查线缆是否插好", permission: "没有端口权限", busy: "端口被其他程序占用", refused: "对方拒绝连接", unreachable: "网络不通",
       timeout: "连接超时", unplugged: "线缆已拔出", silent: "设备不应答：请检查电源、波特率和站号", no_answer: "阅读器寻卡时不应答：请重新上电，仍不行请联系技术人员", garbled_answer: "阅读器寻卡时应答有误：请检查接线和波特率", closed: "对方断开了连接",
       not_serial: "这不是串口：请检查配置", garbled: "设备的应答有误：请检查接线和波特率", exception: "设备拒绝了请求：请检查寄存器地址", line: "线路不通",
+      blocked: "光束被遮挡：请移开遮挡物或检查触点", battery: "电池即将用尽", counter_refused: "设备拒绝了用户名或密码：再试会锁定帐户", direction: "进出方向接反：请更改 swap 设置", door_silent: "长时间无人次：请走过一次，检查计数器", imbalance: "进出不平衡：可能有未计数的通道",
       mark: "存档读不出，暂不计数", unstored: "客流记录暂时写不进磁盘", io: "读写出错",
       store_missing: "数据目录不存在：请新建目录或更正配置", store_permission: "没有写数据目录的权限", listen_permission: "没有打开该端口的权限：请检查配置", listen_busy: "该端口被其他程序占用",
       broker_silent: "消息服务器接受连接但不应答：请联系其管理员", broker_unreachable: "连不上消息服务器：请检查网络、防火墙和地址",
@@ -63,7 +65,7 @@ export const texts = {
     },
   },
   en: {
-    occupancy: "People in the hall", doors: "Doors", door: "Door", in: "In", out: "Out", last: "Last reading", state: "State",
+    occupancy: "People in the hall", today: "Today", noCurve: "Nothing known of today yet", curve: (d, p, a, n, b) => `People on ${d}: at most about ${p} at ${a}, latest about ${n} at ${b}`, doors: "Doors", door: "Door", in: "In", out: "Out", last: "Last reading", state: "State",
     readers: "ID-card readers", window: "Window", reader: "Reader", scans: "Cards read", devices: "Lines and connections", what: "Name", where: "Where",
     people: "people", unknownPeople: "No reliable number", open: "Open", closed: "Closed", hoursToday: "Open today ", closedToday: "Closed today",
     range: (a, b, c) => `About ${a}–${b}, comfortable capacity ${c}`, gauge: (p, c) => `About ${p} people, comfortable capacity ${c}`, noGauge: "No reliable number",
@@ -77,12 +79,14 @@ export const texts = {
       not_read: "a door has not been read yet", read_lost: "a door has not been read for 45 minutes", read_late: "a door has not been read for 15 minutes",
       no_door: "no visitors' door is configured", guessed: "a counter was reset or leapt, some passes are guessed", uncounted: "not calibrated by a hand count", drift: "errors have added up: count the people once",
       unseen: "for a part of today nothing was counted", negative: "more went out than came in: some were missed",
+      direction: "a door's in and out are mixed up", wide: "too unsure to tell: count the people once", blocked: "a beam is blocked", silent: "a door has counted nobody for long", imbalance: "more come in than leave, or the reverse: a way may not be counted",
     },
-    states: { online: "Working", offline: "Not connected", waiting: "Not connected", wedged: "Not answering", disabled: "Disabled", connected: "Connected", store: "Cannot write", late: "Reading is late", lost: "No reading", unknown: "Not known" },
+    states: { online: "Working", offline: "Not connected", waiting: "Not connected", wedged: "Not answering", disabled: "Disabled", connected: "Connected", store: "Cannot write", late: "Reading is late", lost: "No reading", unknown: "Not known", doubtful: "Doubtful" },
     code: {
       missing: "The port is not there: check the cable", permission: "No permission for the port", busy: "Another program holds the port", refused: "The other side refuses the connection", unreachable: "The network does not reach it",
       timeout: "The connection timed out", unplugged: "The cable was pulled", silent: "The device does not answer: check power, baud rate and station", no_answer: "The reader does not answer when it looks for cards: switch it off and on, call support if that does not help", garbled_answer: "The reader answers wrongly when it looks for cards: check wiring and baud rate", closed: "The other side closed the connection",
       not_serial: "This is no serial port: check the configuration", garbled: "The device answers wrongly: check wiring and baud rate", exception: "The device refuses the request: check the register addresses", line: "The line is not open",
+      blocked: "The beam is blocked: clear it, or check the contact", battery: "The battery is nearly empty", counter_refused: "The device refuses the user or password; trying on would lock the account", direction: "In and out are mixed up: change the setting swap", door_silent: "Nobody counted for long: walk through, and check the counter", imbalance: "More come in than leave, or the reverse: a way may not be counted",
       mark: "Its stored totals cannot be read; not counting", unstored: "Passes cannot be stored for now", io: "Reading or writing went wrong",
       store_missing: "The data folder is not there: make it or correct the configuration", store_permission: "No permission to write the data folder", listen_permission: "No permission to open this port: check the configuration", listen_busy: "Another program holds this port",
       broker_silent: "The broker takes the connection and does not answer: ask its operator", broker_unreachable: "No way to the broker: check network, firewall and address",

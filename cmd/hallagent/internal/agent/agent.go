@@ -15,10 +15,12 @@ package agent
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -110,7 +112,7 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Agent, error) {
 		MaxSize: int64(cfg.Visits.MaxSize), NewEpoch: a.boot.epoch, Log: log,
 	})
 	a.passes = &passes{
-		hall: a.hall, outbox: a.visits, clock: a.clock, changed: make(chan struct{}, 1),
+		hall: a.hall, outbox: a.visits, clock: a.clock, log: log, changed: make(chan struct{}, 1),
 		settings: estimateSettings(cfg),
 	}
 	a.kept = &kept{outbox: a.visits, topics: map[string]bool{}}
@@ -123,26 +125,58 @@ func New(cfg config.Config, version string, log *slog.Logger) (*Agent, error) {
 	a.lan = lan.New(lan.Options{
 		Listen: cfg.LAN.Listen, Hosts: cfg.LAN.Hosts, Origins: cfg.LAN.Origins,
 		Hall: a.view, Occupancy: a.occupancy, NotReady: a.notReady, Window: a.window, Reread: a.reread,
+		Day: a.day, Correct: a.correct, Corrections: func() ([]json.RawMessage, error) { return a.passes.corrections(time.Now()) },
 		Photo: a.photos.decode(), Metrics: a.metrics(), Pairings: a.pairings, Log: log,
 	})
 	return a, nil
 }
 
 func estimateSettings(cfg config.Config) occupancy.Settings {
+	zone := cfg.Hall.Timezone.Location
 	s := occupancy.Settings{
-		Capacity: cfg.Hall.Capacity, Location: cfg.Hall.Timezone.Location,
-		Scale: cfg.Occupancy.Scale, Levels: [3]int(cfg.Occupancy.Levels),
+		Capacity: cfg.Hall.Capacity, Location: zone,
+		Scale: cfg.Occupancy.Scale, Stay: cfg.Occupancy.Stay, Levels: [3]int(cfg.Occupancy.Levels),
+	}
+	for _, shift := range cfg.Occupancy.Staff {
+		s.Staff = append(s.Staff, occupancy.Shift(shift))
+	}
+	if !cfg.Hall.Hours.IsZero() {
+		s.Hours = func(day time.Time) (spans []occupancy.Span) {
+			for _, span := range cfg.Hall.Hours.Spans(day.In(zone)) {
+				spans = append(spans, occupancy.Span(span))
+			}
+			return spans
+		}
 	}
 	for _, d := range cfg.Doors {
-		door := occupancy.Door{ID: d.ID, Role: occupancy.Role(d.Role)}
+		door := occupancy.Door{ID: d.ID, Role: occupancy.Role(d.Role), Scale: d.Scale}
 		for _, c := range cfg.Counters {
 			if c.Door == d.ID {
 				door.Counters = append(door.Counters, c.ID)
+				door.Sensor = lessSure(door.Sensor, sensorOf(c))
 			}
 		}
 		s.Doors = append(s.Doors, door)
 	}
 	return s
+}
+
+// sensorOf is the technique of a counter: as configured, or that of its kind.
+func sensorOf(c config.Counter) counter.Sensor {
+	if c.Sensor != "" {
+		return counter.Sensor(c.Sensor)
+	}
+	kind, err := counter.Kinds().Find(c.Kind)
+	if err != nil {
+		return counter.Beam // the configuration was refused long before
+	}
+	return kind.Sensor
+}
+
+// lessSure is the one of two techniques at one door that misses more.
+func lessSure(a, b counter.Sensor) counter.Sensor {
+	order := []counter.Sensor{"", counter.Gate, counter.Camera, counter.Beam}
+	return order[max(slices.Index(order, a), slices.Index(order, b))]
 }
 
 // Dial gives the way to open a line that does not listen.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hallagent/hallagent/counter/occupancy"
 	"github.com/hallagent/hallagent/sync/lan"
 	"github.com/hallagent/hallagent/sync/uplink"
 	"github.com/hallagent/hallagent/sync/wire"
@@ -15,7 +16,8 @@ const (
 	eventLife = 10 * time.Minute // an alarm about something that happened stands so long after it happened last
 )
 
-// Codes of alarms, part of their topics.
+// Codes of alarms, part of their topics. Those about what the passes show are the
+// codes of occupancy.Finding, about the door or the agent.
 const (
 	alarmDevice  = "device_down"    // about the device
 	alarmBlocked = "beam_blocked"   // about the counter
@@ -25,6 +27,13 @@ const (
 	alarmAck     = "ack_ignored"    // about the stream
 	alarmNew     = "store_replaced" // about the stream
 )
+
+// findingTexts say in words what the passes show to be wrong, and what to do.
+var findingTexts = map[occupancy.Code]struct{ text, hint string }{
+	occupancy.DoorSilent: {"nobody is counted where people usually pass", "walk through it: if the counter does not move, look at its beam, power and wiring"},
+	occupancy.Direction:  {"in and out are mixed up", "walk in and see which total moves; then set swap on its counter the other way round"},
+	occupancy.Imbalance:  {"more people come in by the counted doors than leave by them, or the reverse", "look for a way that is not counted, such as a staff door, or for a counter that misses one direction; a head count corrects the number for today"},
+}
 
 // subject is what one alarm is about: the last two levels of its topic.
 type subject struct{ code, about string }
@@ -43,7 +52,7 @@ func newAlarms() *alarms {
 
 // look gives the alarms that stand, and those that have just ended as not
 // active.
-func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status) map[subject]wire.Alarm {
+func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status, findings []occupancy.Finding) map[subject]wire.Alarm {
 	found := map[subject]wire.Alarm{}
 	raise := func(code, about, severity, text, hint string) {
 		found[subject{code, about}] = wire.Alarm{Active: true, Severity: severity, Text: text, Hint: hint}
@@ -60,10 +69,18 @@ func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status) map[subject]w
 		down(c.ID, c.State, c.Since, c.Code, c.Hint)
 		switch c.Code {
 		case "blocked":
-			raise(alarmBlocked, c.ID, "warning", "the beam of "+c.ID+" is blocked: "+c.Err, c.Hint)
+			raise(alarmBlocked, c.ID, "warning", "the beam of "+c.ID+" is blocked", c.Hint)
 		case "battery":
 			raise(alarmBattery, c.ID, "warning", "the battery of "+c.ID+" is nearly empty", c.Hint)
 		}
+	}
+	for _, f := range findings {
+		about, where := f.Door, "door "+f.Door
+		if f.Door == "" {
+			about, where = "agent", "the hall"
+		}
+		says := findingTexts[f.Code]
+		raise(string(f.Code), about, "warning", where+": "+says.text, says.hint)
 	}
 	for _, s := range h.Streams {
 		if !s.Open && now.Sub(h.Since) >= openGrace {

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hallagent/hallagent/counter/occupancy"
 	"github.com/hallagent/hallagent/sync/lan"
 	"github.com/hallagent/hallagent/sync/uplink"
 	"github.com/hallagent/hallagent/sync/wire"
@@ -42,7 +43,7 @@ func TestAlarms(t *testing.T) {
 		{"still known a while later", 14 * time.Minute, lossy, odd, []subject{loss, ack}, nil},
 		{"and then over", 15 * time.Minute, lossy, odd, nil, []subject{loss, ack}},
 	} {
-		got := as.look(start.Add(step.after), step.hall, step.uplink)
+		got := as.look(start.Add(step.after), step.hall, step.uplink, nil)
 		if len(got) != len(step.raised)+len(step.ended) {
 			t.Errorf("%s: %v", step.name, got)
 		}
@@ -55,6 +56,33 @@ func TestAlarms(t *testing.T) {
 			if a, ok := got[s]; !ok || a.Active {
 				t.Errorf("%s: %v is %+v", step.name, s, a)
 			}
+		}
+	}
+}
+
+// TestAlarmsOfDoors raises what the passes show to be wrong, about the door or the
+// agent, and what counters say of themselves; each ends when it is over.
+func TestAlarmsOfDoors(t *testing.T) {
+	as := newAlarms()
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	h := lan.Hall{Counters: []lan.Counter{
+		{ID: "beam-1", State: wire.DeviceOnline, Code: "blocked", Since: now, Hint: "look"},
+		{ID: "ir-2", State: wire.DeviceOnline, Code: "battery", Since: now, Hint: "change"},
+		{ID: "new-3", State: wire.DeviceOffline, Since: now.Add(-time.Hour)}, // nobody has dialled in yet
+	}}
+	found := as.look(now, h, uplink.Status{}, []occupancy.Finding{{Code: occupancy.DoorSilent, Door: "D1"}, {Code: occupancy.Direction, Door: "D2"}, {Code: occupancy.Imbalance}})
+	want := []subject{{"door_silent", "D1"}, {"direction", "D2"}, {"imbalance", "agent"}, {"beam_blocked", "beam-1"}, {"battery_low", "ir-2"}}
+	if len(found) != len(want) {
+		t.Errorf("%v", found)
+	}
+	for _, s := range want {
+		if a := found[s]; !a.Active || a.Text == "" || a.Hint == "" {
+			t.Errorf("%v is %+v", s, a)
+		}
+	}
+	for s, a := range as.look(now.Add(time.Minute), lan.Hall{}, uplink.Status{}, nil) {
+		if a.Active {
+			t.Errorf("%v stands still", s)
 		}
 	}
 }

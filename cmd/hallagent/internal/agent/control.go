@@ -10,6 +10,8 @@ import (
 	"net/http/pprof"
 	"path/filepath"
 	"time"
+
+	"github.com/hallagent/hallagent/sync/lan"
 )
 
 // SocketPath is the control socket of the agent with that data directory.
@@ -17,6 +19,7 @@ func SocketPath(data string) string { return filepath.Join(data, "control.sock")
 
 // Offer is a one-time code to pair a workstation with.
 type Offer struct {
+	Role    string    `json:"role"`
 	Code    string    `json:"code"`
 	Window  string    `json:"window"`
 	Expires time.Time `json:"expires"`
@@ -63,14 +66,16 @@ func (a *Agent) serveControl(ctx context.Context) error {
 func (a *Agent) controls() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /pairings", func(w http.ResponseWriter, r *http.Request) {
-		window := r.URL.Query().Get("window")
-		if _, ok := a.window(window); !ok {
+		window, role := r.URL.Query().Get("window"), lan.Teller
+		if r.URL.Query().Get("role") == lan.Manager {
+			window, role = "", lan.Manager
+		} else if _, ok := a.window(window); !ok {
 			http.Error(w, fmt.Sprintf("no reader is configured for window %q", window), http.StatusNotFound)
 			return
 		}
-		code, expires := a.pairings.Offer(window, "teller")
+		code, expires := a.pairings.Offer(window, role)
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(Offer{Code: code, Window: window, Expires: expires})
+		json.NewEncoder(w).Encode(Offer{Code: code, Window: window, Role: role, Expires: expires})
 	})
 	mux.HandleFunc("GET /hall", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -12,10 +13,10 @@ import (
 	"github.com/hallagent/hallagent/sync/wire"
 )
 
-// occupancyMark is the name of the estimator's state among the marks. Those of
-// counters are led by counterMark.
+// Marks in the store of visits: those of the estimate and of the counters are led
+// by these.
 const (
-	occupancyMark = "occupancy"
+	occupancyMark = "occupancy/"
 	counterMark   = "counter/"
 )
 
@@ -27,6 +28,7 @@ type passes struct {
 	settings occupancy.Settings
 	outbox   *outbox.Outbox
 	clock    *clock
+	log      *slog.Logger
 	changed  chan struct{} // has room for one: the estimate moved
 
 	storing sync.Mutex // held while the disk works on an update; the estimate can be seen meanwhile
@@ -40,37 +42,30 @@ type passes struct {
 func (p *passes) mark(device string) ([]byte, error) { return p.outbox.Mark(counterMark + device) }
 
 // take is a counter.Sink: it returns nil when the passes are on disk.
-//
-// After an error nobody knows whether the transaction happened, so the estimate
-// is read again from the store before it is used; the bus does the same with
-// its mark.
 func (p *passes) take(ctx context.Context, u counter.Update) error {
-	// The line may go while the disk works; the passes were counted all the same.
-	ctx = context.WithoutCancel(ctx)
-	p.storing.Lock()
-	defer p.storing.Unlock()
-	estimate, err := p.load()
-	if err != nil {
-		return err
-	}
 	marks := []outbox.Mark{{Name: counterMark + u.Pass.Device, Value: u.Mark}}
-	if passed(u) || unseen(u) {
-		estimate, err = p.append(ctx, estimate, u, marks)
-	} else {
-		err = p.outbox.SetMarks(ctx, marks...)
+	if !moves(u) {
+		if err := p.outbox.SetMarks(ctx, marks...); err != nil {
+			return fmt.Errorf("store totals of %s: %w", u.Pass.Device, err)
+		}
+		return nil
 	}
-	p.mu.Lock()
-	if err == nil {
-		p.estimate = estimate
-	}
-	p.loaded = err == nil
-	p.mu.Unlock()
+	// The line may go while the disk works; the passes were counted all the same.
+	err := p.change(context.WithoutCancel(ctx), func(e *occupancy.Estimator) (record []byte, more []outbox.Mark, err error) {
+		e.Apply(u.Pass)
+		if unseen(u) {
+			e.Unseen(u.Pass.Device, u.Pass.To)
+		}
+		if u.Level != nil {
+			e.Measure(int(*u.Level), u.Pass.To)
+		}
+		if passed(u) {
+			record, err = wire.Store(p.hall, u.Pass.Device, wire.TypeVisit, u.Pass.To, p.clock.state(), wire.NewVisit(u.Pass))
+		}
+		return record, marks, err
+	})
 	if err != nil {
 		return fmt.Errorf("store passes of %s: %w", u.Pass.Device, err)
-	}
-	select {
-	case p.changed <- struct{}{}:
-	default:
 	}
 	return nil
 }
@@ -82,54 +77,81 @@ func passed(u counter.Update) bool { return u.Pass.In+u.Pass.Out > 0 || u.Pass.U
 // being counted.
 func unseen(u counter.Update) bool { return u.Note == counter.First || u.Note == counter.Rebased }
 
-// append stores what moves the estimate: passes, and that some were not seen. It
-// gives the estimate after them, which is another one, so that nobody sees it
-// before it is on disk. It is made through the stored form: so it is what the
-// next start would read, down to times without a monotonic clock.
-func (p *passes) append(ctx context.Context, before *occupancy.Estimator, u counter.Update, marks []outbox.Mark) (*occupancy.Estimator, error) {
-	state, err := before.MarshalBinary()
+// moves says whether an update moves the estimate.
+func moves(u counter.Update) bool { return passed(u) || unseen(u) || u.Level != nil }
+
+// change moves the estimate and stores it with what moved it. Nobody sees the new
+// one before it is on disk.
+//
+// After an error nobody knows whether the transaction happened, so the estimate
+// is read again from the store before it is used; the counter does the same with
+// its mark.
+func (p *passes) change(ctx context.Context, by func(*occupancy.Estimator) (record []byte, marks []outbox.Mark, err error)) error {
+	p.storing.Lock()
+	defer p.storing.Unlock()
+	estimate, err := p.load()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	estimate := occupancy.New(p.settings)
-	if err := estimate.UnmarshalBinary(state); err != nil {
-		return nil, err
-	}
-	estimate.Apply(u.Pass)
-	if unseen(u) {
-		estimate.Unseen(u.Pass.Device, u.Pass.To)
-	}
-	if state, err = estimate.MarshalBinary(); err != nil {
-		return nil, err
-	}
-	marks = append(marks, outbox.Mark{Name: occupancyMark, Value: state})
-	if !passed(u) {
-		return estimate, p.outbox.SetMarks(ctx, marks...)
-	}
-	value, err := wire.Store(p.hall, u.Pass.Device, wire.TypeVisit, u.Pass.To, p.clock.state(), wire.NewVisit(u.Pass))
+	p.mu.Lock()
+	estimate = estimate.Clone()
+	p.mu.Unlock()
+	record, marks, err := by(estimate)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	_, err = p.outbox.Append(ctx, value, marks...)
-	return estimate, err
+	for name, value := range estimate.Marks() {
+		marks = append(marks, outbox.Mark{Name: occupancyMark + name, Value: value})
+	}
+	if record != nil {
+		_, err = p.outbox.Append(ctx, record, marks...)
+	} else {
+		err = p.outbox.SetMarks(ctx, marks...)
+	}
+	p.mu.Lock()
+	if err == nil {
+		p.estimate = estimate
+	}
+	p.loaded = err == nil
+	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+	return nil
 }
 
 // load gives the estimate, read back from the store if the one in memory may not
-// be the one on disk.
+// be the one on disk. A state that cannot be understood, as after going back to an
+// older version, must not keep passes from the disk: the estimate begins anew then
+// and knows that it has not seen those who are inside.
 func (p *passes) load() (*occupancy.Estimator, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.loaded {
 		return p.estimate, nil
 	}
-	state, err := p.outbox.Mark(occupancyMark)
-	if err != nil {
-		return p.estimate, fmt.Errorf("read the state of the estimate: %w", err)
-	}
+	var storeErr error
 	estimate := occupancy.New(p.settings)
-	if state != nil {
-		if err := estimate.UnmarshalBinary(state); err != nil {
-			return p.estimate, fmt.Errorf("read the state of the estimate: %w", err)
+	err := estimate.Restore(func(name string) ([]byte, error) {
+		value, err := p.outbox.Mark(occupancyMark + name)
+		if err != nil {
+			storeErr = err
+		}
+		return value, err
+	})
+	if storeErr != nil {
+		return p.estimate, storeErr
+	}
+	if err != nil {
+		p.log.Error("the estimate of people begins anew", "err", err, "hint", "count the people once")
+		for _, d := range p.settings.Doors {
+			for _, c := range d.Counters {
+				estimate.Unseen(c, time.Now())
+			}
 		}
 	}
 	p.estimate, p.loaded = estimate, true
@@ -138,7 +160,7 @@ func (p *passes) load() (*occupancy.Estimator, error) {
 
 // snapshot gives the estimate now. Heard holds the newest reading of each
 // counter; a reading without a pass moves no number but keeps the trust.
-func (p *passes) snapshot(now time.Time, heard []counter.Status) wire.Occupancy {
+func (p *passes) snapshot(now time.Time, heard []counter.Status) occupancy.Snapshot {
 	estimate, _ := p.load() // with an error, the last one known
 	if estimate == nil {    // the store was never open: nothing is known
 		estimate = occupancy.New(p.settings)
@@ -149,6 +171,21 @@ func (p *passes) snapshot(now time.Time, heard []counter.Status) wire.Occupancy 
 		if !s.LastReading.IsZero() {
 			estimate.Reading(s.ID, s.LastReading)
 		}
+		estimate.Blocked(s.ID, s.Code == "blocked")
 	}
-	return wire.NewOccupancy(estimate.Snapshot(now))
+	return estimate.Snapshot(now)
+}
+
+// day gives the curve of a day, the current one for "".
+func (p *passes) day(date string, now time.Time) (occupancy.Day, bool) {
+	estimate, _ := p.load()
+	if estimate == nil {
+		return occupancy.Day{}, false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if date == "" {
+		date = estimate.Snapshot(now).Day
+	}
+	return estimate.Day(date)
 }

@@ -42,7 +42,7 @@ func openPasses(t *testing.T, dir string) (p *passes, stop func()) {
 	}
 	return &passes{
 		hall: wire.Hall{Area: "371003", ID: "test"}, settings: testSettings,
-		outbox: box, clock: newClock(), changed: make(chan struct{}, 1),
+		outbox: box, clock: newClock(), log: slog.New(slog.DiscardHandler), changed: make(chan struct{}, 1),
 	}, stop
 }
 
@@ -159,7 +159,7 @@ func TestPassesUnseen(t *testing.T) {
 	calibrated.Scale = 1
 	for _, test := range []struct {
 		note    counter.Note
-		reason  string
+		reason  occupancy.Reason
 		records uint64
 	}{
 		{"", "", 0},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hallagent/hallagent/counter"
+	"github.com/hallagent/hallagent/counter/occupancy"
 	"github.com/hallagent/hallagent/sync/lan"
 	"github.com/hallagent/hallagent/sync/wire"
 )
@@ -49,7 +50,8 @@ func (a *Agent) tellOnce(last *told, now time.Time) {
 	if renew {
 		last.at = now
 	}
-	if o := a.occupancy(); renew || !reflect.DeepEqual(withoutAges(o), withoutAges(last.occupancy)) {
+	estimate := a.estimate()
+	if o := wire.NewOccupancy(estimate); renew || !reflect.DeepEqual(withoutAges(o), withoutAges(last.occupancy)) {
 		last.occupancy = o
 		a.retain(a.hall.Occupancy(), "agent", wire.TypeOccupancy, o)
 		a.lan.ShowOccupancy(o)
@@ -67,7 +69,7 @@ func (a *Agent) tellOnce(last *told, now time.Time) {
 	for _, c := range h.Counters {
 		a.tellDevice(last, renew, c.ID, wire.Device{State: c.State, Since: c.Since, Code: c.Code, Kind: c.Kind, Door: c.Door})
 	}
-	a.tellAlarms(last, renew, now, h)
+	a.tellAlarms(last, renew, now, h, estimate.Findings)
 	if s := a.status(h); renew || s.State != last.status.State || !slices.Equal(s.Reasons, last.status.Reasons) {
 		last.status = s
 		a.retain(a.hall.Status(), "agent", wire.TypeStatus, s)
@@ -85,8 +87,8 @@ func (a *Agent) tellDevice(last *told, renew bool, id string, d wire.Device) {
 	}
 }
 
-func (a *Agent) tellAlarms(last *told, renew bool, now time.Time, h lan.Hall) {
-	found := last.alarms.look(now, h, a.uplink.Status())
+func (a *Agent) tellAlarms(last *told, renew bool, now time.Time, h lan.Hall, findings []occupancy.Finding) {
+	found := last.alarms.look(now, h, a.uplink.Status(), findings)
 	for s, alarm := range found {
 		if before, ok := last.standing[s]; renew || !ok || before != alarm {
 			a.kept.add(a.hall.Alarm(s.code, s.about))
@@ -108,9 +110,22 @@ func withoutAges(o wire.Occupancy) wire.Occupancy {
 	return o
 }
 
-// occupancy is the estimate now.
-func (a *Agent) occupancy() wire.Occupancy {
+// estimate is the estimate now.
+func (a *Agent) estimate() occupancy.Snapshot {
 	return a.passes.snapshot(time.Now(), a.counters())
+}
+
+func (a *Agent) occupancy() wire.Occupancy { return wire.NewOccupancy(a.estimate()) }
+
+// day is the curve of a day, the current one for "".
+func (a *Agent) day(date string) (wire.Day, bool) {
+	d, ok := a.passes.day(date, time.Now())
+	return wire.NewDay(d), ok
+}
+
+// correct takes a head count by a manager.
+func (a *Agent) correct(ctx context.Context, by string, people int, reason string) (wire.Correction, error) {
+	return a.passes.correct(ctx, by, people, reason, a.estimate)
 }
 
 // counters are the snapshots of all counters.

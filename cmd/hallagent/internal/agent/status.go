@@ -18,7 +18,7 @@ func (a *Agent) view() lan.Hall {
 	now := time.Now()
 	local := now.In(a.cfg.Hall.Timezone.Location)
 	h := lan.Hall{
-		Area: a.cfg.Hall.Area, ID: a.cfg.Hall.ID, Name: a.cfg.Hall.Name, Capacity: a.cfg.Hall.Capacity,
+		Area: a.cfg.Hall.Area, ID: a.cfg.Hall.ID, Name: a.cfg.Hall.Name, Capacity: a.cfg.Hall.Capacity, Levels: a.cfg.Occupancy.Levels,
 		Open: a.cfg.Hall.Hours.IsOpen(local), Hours: a.cfg.Hall.Hours.On(local),
 		Now: now, Clock: a.clock.state(), Version: a.version, Since: a.since,
 		State: wire.Ready, Reasons: []string{},

@@ -207,6 +207,9 @@ func (c *Config) checkOccupancy(d *decoder) {
 	if d.has("occupancy.scale") && (o.Scale < 0.5 || o.Scale > 2) {
 		d.fail("occupancy.scale", scaleHint, "%v is no plausible scale", o.Scale)
 	}
+	if o.Stay < time.Second || o.Stay > 8*time.Hour {
+		d.fail("occupancy.stay", "5m to 8h; 40m suits most halls", "%v is no stay", o.Stay)
+	}
 	if l := o.Levels; len(l) != 3 || l[0] < 1 || l[0] >= l[1] || l[1] >= l[2] || l[2] > 200 {
 		d.fail("occupancy.levels", "example: [30, 60, 85]", "needs three rising numbers, per cent of capacity")
 	}

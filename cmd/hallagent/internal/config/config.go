@@ -108,9 +108,10 @@ func (c *Counter) inline() any {
 
 // Occupancy is what the estimate of people in the hall needs to know.
 type Occupancy struct {
-	Staff  Staff   `yaml:"staff"`  // expected staff inside who came by visitor doors
-	Scale  float64 `yaml:"scale"`  // persons per counted one, from a hand count; 0 when nobody counted
-	Levels []int   `yaml:"levels"` // three borders in per cent of capacity, rising
+	Staff  Staff         `yaml:"staff"`  // expected staff inside who came by visitor doors
+	Scale  float64       `yaml:"scale"`  // persons per counted one, from a hand count; 0 when nobody counted
+	Stay   time.Duration `yaml:"stay"`   // how long visitors stay, the mean, until it is learned
+	Levels []int         `yaml:"levels"` // three borders in per cent of capacity, rising
 }
 
 // Broker is the way to the central services.
@@ -160,7 +161,7 @@ func Default() Config {
 	return Config{
 		Hall:      Hall{Timezone: Location{time.FixedZone("Asia/Shanghai", 8*3600)}},
 		Data:      "/var/lib/hallagent",
-		Occupancy: Occupancy{Levels: []int{30, 60, 85}},
+		Occupancy: Occupancy{Stay: 40 * time.Minute, Levels: []int{30, 60, 85}},
 		Broker:    Broker{Acknowledge: "broker"},
 		Visits:    Visits{MaxSize: 256 << 20},
 		Audit:     Audit{Keep: 183 * 24 * time.Hour},

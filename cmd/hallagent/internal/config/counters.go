@@ -124,3 +124,26 @@ func (c *Config) checkPair(d *decoder, path, first string, line device.Address, 
 		}
 	}
 }
+
+// ParseCounter reads one counter as it stands in the list of counters; door and
+// line may be left out. It checks the keys of its kind for a line of that address.
+func ParseCounter(text []byte, line device.Address) (Counter, Problems) {
+	var k Counter
+	d := newDecoder()
+	d.decode(text, &k)
+	if d.syntax {
+		return k, d.sorted()
+	}
+	kind, err := counter.Kinds().Find(k.Kind)
+	switch {
+	case err != nil:
+		d.fail("kind", suggest(k.Kind, counter.Kinds().Names()), "there is no kind of counter %q", k.Kind)
+	case !slices.Contains(kind.Schemes, line.Scheme):
+		d.fail("kind", "its line is one of "+strings.Join(kind.Schemes, ", "), "kind %s is not for a %s line", k.Kind, line.Scheme)
+	default:
+		for _, p := range k.Settings.Check(line) {
+			d.fail(p.Key, p.Hint, "%s", p.Cause)
+		}
+	}
+	return k, d.sorted()
+}

@@ -19,6 +19,9 @@ type Hours struct {
 	Open map[string]bool // dates "2026-10-10" that are open although the weekday is not, and the reverse
 }
 
+// IsZero says that no hours are given at all.
+func (h Hours) IsZero() bool { return h.Open == nil }
+
 // weekdays are the keys of the map form, in the order of time.Weekday.
 var weekdays = [7]string{"sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"}
 

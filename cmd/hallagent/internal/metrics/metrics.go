@@ -125,6 +125,14 @@ func (c collector) counters(e emitter) {
 		e.count("hallagent_device_leaps_total", leaps, s.Resets, "device", s.ID, "reason", "reset")
 		e.count("hallagent_device_leaps_total", leaps, s.Rollovers, "device", s.ID, "reason", "rollover")
 		e.count("hallagent_device_leaps_total", leaps, s.Rebases, "device", s.ID, "reason", "rebased")
+		for _, n := range []struct {
+			reason string
+			n      uint64
+		}{{"gap", s.Gaps}, {"duplicate", s.Duplicates}, {"noise", s.Noise}, {"undirected", s.Undirected}} {
+			if n.n > 0 { // most kinds know one or two of them
+				e.count("hallagent_device_oddities_total", "Gaps in what a counter tells, and what it told that was not counted, by reason.", n.n, "device", s.ID, "reason", n.reason)
+			}
+		}
 	}
 }
 
@@ -164,6 +172,9 @@ func (c collector) occupancy(e emitter, o wire.Occupancy) {
 		e.gauge("hallagent_occupancy_people", "Visitors in the hall.", float64(*o.People))
 		e.gauge("hallagent_occupancy_people_low", "Lower end of the 90 % band.", float64(*o.Low))
 		e.gauge("hallagent_occupancy_people_high", "Upper end of the 90 % band.", float64(*o.High))
+	}
+	for _, f := range o.Findings {
+		e.gauge("hallagent_occupancy_finding", "1 while the passes show that something is wrong with a door, or with the hall where door is empty.", 1, "code", f.Code, "door", f.Door)
 	}
 	const passes = "Passes of the day, which begins at 04:00."
 	for _, d := range o.Doors {
