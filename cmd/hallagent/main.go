@@ -14,9 +14,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/hallagent/hallagent/counter"
 
 	_ "time/tzdata" // a gateway without zone files still knows the hall's time zone
 )
@@ -36,6 +39,7 @@ type commands struct {
 	Check   checkCommand   `cmd:"" help:"Check the configuration and say all that is wrong with it."`
 	Pair    pairCommand    `cmd:"" help:"Make a one-time code that pairs a workstation with a window."`
 	Read    readCommand    `cmd:"" help:"Read one card at the command line."`
+	Count   countCommand   `cmd:"" help:"Watch one counter at the command line."`
 	Devices devicesCommand `cmd:"" help:"List the serial ports, without opening one."`
 	Record  recordCommand  `cmd:"" help:"Write down what passes over a line, without what is personal."`
 	Play    playCommand    `cmd:"" help:"Play a recording as the device."`
@@ -64,6 +68,7 @@ func run(args []string, in io.Reader, out, errs io.Writer) int {
 		kong.Writers(out, errs),
 		kong.Exit(func(code int) { ended = code }),
 		kong.UsageOnError(),
+		kong.Vars{"counters": strings.Join(counter.Kinds().Names(), ", ")},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {

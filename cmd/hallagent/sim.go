@@ -21,7 +21,9 @@ import (
 
 type simCommand struct {
 	Reader  simReader  `cmd:"" help:"A SAM reader on a pseudo terminal or on TCP, with made-up cards."`
-	Counter simCounter `cmd:"" help:"A Modbus counter on TCP or on a pseudo terminal."`
+	Counter simCounter `cmd:"" help:"An entrance counter of any kind, on TCP, on a pseudo terminal, or one that dials in."`
+	Study   simStudy   `cmd:"" help:"How far the estimate of people is off, over days of made-up visitors."`
+	Hall    simHall    `cmd:"" help:"A day of visitors through the doors of a hall, with the truth."`
 }
 
 // order is one that a line of the keyboard or of a script may give.
