@@ -17,15 +17,14 @@ import (
 	"github.com/hallagent/hallagent/cmd/hallagent/internal/config"
 	"github.com/hallagent/hallagent/device"
 	"github.com/hallagent/hallagent/device/sim"
+	"github.com/hallagent/hallagent/device/sim/visitors"
 )
 
 const (
-	opening  = 8*60 + 20 // minute of the day at which the first come
-	closing  = 17 * 60   // the last come
-	visitors = 620       // a day
-	stay     = 35.0      // mean, in minutes
-	service  = 4 * time.Minute
-	cardOn   = 1500 * time.Millisecond // real time a card lies on a reader
+	dawn    = 8*time.Hour + 20*time.Minute // the demo's day begins
+	stay    = 35 * time.Minute             // of a visitor, the mean
+	service = 4 * time.Minute
+	cardOn  = 1500 * time.Millisecond // real time a card lies on a reader
 )
 
 // hall is the simulated hall: its devices, and the people who use them.
@@ -132,7 +131,7 @@ func (h *hall) close() {
 }
 
 // run serves the devices and lets one day after another pass.
-func (h *hall) run(ctx context.Context, p *printer) error {
+func (h *hall) run(ctx context.Context, p *printer, m *manager) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -148,6 +147,7 @@ func (h *hall) run(ctx context.Context, p *printer) error {
 		for !h.watched() && wait(ctx, 100*time.Millisecond) {
 		}
 		for day := 1; ctx.Err() == nil; day++ {
+			m.count(ctx, 0, "nobody is inside before opening")
 			h.day(ctx, p, day)
 		}
 	})
@@ -166,57 +166,33 @@ func (h *hall) watched() bool {
 	return !slices.ContainsFunc(h.counters, func(c passage) bool { return c.Asked() < 2 })
 }
 
-// pass is one person going through a door.
-type pass struct {
-	minute float64 // of the day
-	door   int
-	in     bool
-}
-
-// plan makes the passes of a day: two waves, one in the middle of the morning
-// and a lower one after lunch; everyone who comes also goes.
-func plan(doors int) []pass {
-	var all []pass
-	for range visitors {
-		wave, width := 10.0*60, 55.0
-		if rand.Float64() < 0.4 {
-			wave, width = 14.5*60, 60
-		}
-		come := min(max(wave+width*rand.NormFloat64(), opening), closing)
-		leave := come + 3 + stay*(rand.ExpFloat64()+rand.ExpFloat64())/2
-		all = append(all, pass{come, door(doors), true}, pass{leave, door(doors), false})
+// shares of the doors in the traffic: the first is the main entrance.
+func shares(doors int) []float64 {
+	all := make([]float64, doors)
+	for i := range all {
+		all[i] = 0.3 / float64(max(1, doors-1))
 	}
-	slices.SortFunc(all, func(a, b pass) int { return cmp.Compare(a.minute, b.minute) })
+	all[0] = 0.7
 	return all
-}
-
-// door chooses one: the first is the main entrance.
-func door(doors int) int {
-	if doors == 1 || rand.Float64() < 0.7 {
-		return 0
-	}
-	return 1 + rand.IntN(doors-1)
 }
 
 // day lets the people of one day pass.
 func (h *hall) day(ctx context.Context, p *printer, n int) {
 	p.say("hall", "day %d begins at 08:20; %.0f s of it pass each second", n, h.speed)
+	rnd := rand.New(rand.NewPCG(rand.Uint64(), 1))
+	day := visitors.Hall{Visitors: 620, Stay: stay, Shares: shares(len(h.counters))}.Day(rnd)
 	start := time.Now()
-	inside := 0
-	for _, q := range plan(len(h.counters)) {
-		at := time.Duration((q.minute - opening) * float64(time.Minute) / h.speed)
-		if !wait(ctx, time.Until(start.Add(at))) {
+	for _, q := range day.Passes {
+		if !wait(ctx, time.Until(start.Add(time.Duration(float64(q.At-dawn)/h.speed)))) {
 			return
 		}
-		if q.in {
-			inside++
-			h.counters[q.door].Pass(1, 0)
+		if q.In {
+			h.counters[q.Door].Pass(uint64(q.Group), 0)
 		} else {
-			inside--
-			h.counters[q.door].Pass(0, 1)
+			h.counters[q.Door].Pass(0, uint64(q.Group))
 		}
 	}
-	p.say("hall", "day %d is over; %d people are inside", n, inside)
+	p.say("hall", "day %d is over", n)
 	wait(ctx, 5*time.Second)
 }
 

@@ -124,7 +124,8 @@ func demo(ctx context.Context, o options, p *printer) error {
 		})
 	}
 	start("agent", a.Run)
-	start("hall", func(ctx context.Context) error { return hall.run(ctx, p) })
+	m := &manager{page: "http://" + o.listen, control: cfg.Data, p: p}
+	start("hall", func(ctx context.Context) error { return hall.run(ctx, p, m) })
 	for _, r := range cfg.Readers {
 		w := &workstation{window: r.Window, page: "http://" + o.listen, control: cfg.Data, p: p}
 		start("workstation", w.run)
@@ -142,6 +143,7 @@ func demo(ctx context.Context, o options, p *printer) error {
 func adapt(cfg *config.Config, o options, h *hall, b *broker) error {
 	cfg.Data = o.data
 	cfg.LAN.Listen = []string{o.listen}
+	cfg.Occupancy.Stay = time.Duration(float64(stay) / o.speed) // by the clock
 	cfg.Broker = config.Broker{URL: b.url, Acknowledge: cfg.Broker.Acknowledge}
 	leaveOut(cfg, device.SchemePulse) // a pseudo terminal has no modem lines
 	for i := range cfg.Lines {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -44,39 +45,76 @@ func (w *workstation) once(ctx context.Context, token *string) (err error) {
 	return w.follow(ctx, *token)
 }
 
-// pair asks the control socket for a code, as `hallagent pair` does, and turns
-// it into a token.
+// pair turns a code into a token.
 func (w *workstation) pair(ctx context.Context) (string, error) {
+	token, err := pair(ctx, w.control, w.page, url.Values{"window": {w.window}}, "demo-"+w.window)
+	if err == nil {
+		w.p.say("window "+w.window, "workstation is paired")
+	}
+	return token, err
+}
+
+// pair asks the control socket for a code, as `hallagent pair` does, and turns it
+// into a token.
+func pair(ctx context.Context, control, page string, as url.Values, name string) (token string, err error) {
 	var offer agent.Offer
-	if err := post(ctx, agent.ControlClient(w.control), "http://agent/pairings?window="+w.window, nil, &offer); err != nil {
+	if err := post(ctx, agent.ControlClient(control), "http://agent/pairings?"+as.Encode(), "", nil, &offer); err != nil {
 		return "", err
 	}
 	var answer struct{ Token string }
-	body := map[string]string{"code": offer.Code, "workstation": "demo-" + w.window}
-	if err := post(ctx, http.DefaultClient, w.page+"/v1/pair", body, &answer); err != nil {
+	body := map[string]string{"code": offer.Code, "workstation": name}
+	if err := post(ctx, http.DefaultClient, page+"/v1/pair", "", body, &answer); err != nil {
 		return "", err
 	}
-	w.p.say("window "+w.window, "workstation is paired")
 	return answer.Token, nil
 }
 
-func post(ctx context.Context, c *http.Client, url string, in, out any) error {
+// manager is a workstation at no window, from which the number of people is
+// corrected after a head count.
+type manager struct {
+	page, control string
+	token         string
+	p             *printer
+}
+
+// count tells the agent how many visitors are inside, as soon as it takes it.
+func (m *manager) count(ctx context.Context, people int, reason string) {
+	for wait(ctx, 300*time.Millisecond) {
+		var err error
+		if m.token == "" {
+			m.token, err = pair(ctx, m.control, m.page, url.Values{"role": {lan.Manager}}, "demo-manager")
+		}
+		if err == nil {
+			err = post(ctx, http.DefaultClient, m.page+"/v1/occupancy/corrections", m.token, map[string]any{"people": people, "reason": reason}, new(json.RawMessage))
+		}
+		if err == nil {
+			m.p.say("manager", "head count: %d people, %s", people, reason)
+			return
+		}
+	}
+}
+
+// post sends JSON, with a token if there is one.
+func post(ctx context.Context, c *http.Client, to, token string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
 	res, err := c.Do(req)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("post %s: %s", url, res.Status)
+		return fmt.Errorf("post %s: %s", to, res.Status)
 	}
 	return json.NewDecoder(res.Body).Decode(out)
 }
