@@ -55,6 +55,9 @@ func (s *Gate7F) Check(device.Address) (ps []Problem) {
 	return append(ps, checkTimeout(s.Timeout, gateTimeout)...)
 }
 
+// Turned says that left, which is the board's in, is out here.
+func (s *Gate7F) Turned() bool { return s.Left == leftOut }
+
 // Place is the machine number.
 func (s *Gate7F) Place() (key, value string) { return "station", strconv.Itoa(s.Station) }
 

@@ -69,7 +69,7 @@ func New(s Settings) *Estimator {
 	e := &Estimator{settings: s.filled(), heard: map[string]time.Time{}, blocked: map[string]bool{}}
 	e.state = state{V: version, Doors: make([]door, len(s.Doors)), Learned: unlearned(e.settings.Stay)}
 	for i, d := range s.Doors {
-		e.state.Doors[i].ID = d.ID
+		e.state.Doors[i].ID, e.state.Doors[i].Wiring = d.ID, d.Wiring
 	}
 	return e
 }

@@ -21,6 +21,7 @@ type Door struct {
 	Role     Role
 	Counters []string       // devices; a door is heard when all of them are
 	Sensor   counter.Sensor // "" stands for Beam, the most cautious
+	Wiring   string         // how its counters are turned, in any words: another one ends what was found of its directions
 	Scale    float64        // people per counted person, from a hand count at this door; 0: that of the hall
 }
 

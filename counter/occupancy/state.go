@@ -52,8 +52,9 @@ type state struct {
 type door struct {
 	ID string `json:"id"`
 	tally
-	Open  tally `json:"open"` // of the step of the curve that is not over
-	Quiet quiet `json:"quiet"`
+	Open   tally  `json:"open"` // of the step of the curve that is not over
+	Quiet  quiet  `json:"quiet"`
+	Wiring string `json:"wiring,omitempty"`
 
 	// Profile is the usual passes of each half hour from 04:00 on, none before a day
 	// was learned from.
@@ -121,7 +122,7 @@ func (e *Estimator) start(at time.Time, left string) {
 		Step: int(at.Sub(begin) / grid), Learned: old.Learned, suspicion: old.suspicion.nextDay(),
 	}
 	for i, d := range old.Doors {
-		e.state.Doors[i] = door{ID: d.ID, Profile: d.Profile}
+		e.state.Doors[i] = door{ID: d.ID, Profile: d.Profile, Wiring: d.Wiring}
 	}
 	e.state.Filter.set(0, 0, e.state.Learned.Varying)
 	e.days.begin(e.state.Day, e.state.Step/curveStep, e.settings.Doors)
@@ -242,7 +243,11 @@ func (e *Estimator) Restore(mark func(name string) ([]byte, error)) error {
 		for i := range s.Doors {
 			for _, d := range doors {
 				if d.ID == s.Doors[i].ID {
-					s.Doors[i] = d
+					wiring := s.Doors[i].Wiring
+					if s.Doors[i] = d; d.Wiring != wiring {
+						s.Doors[i].Wiring = wiring
+						s.rewire(d.ID)
+					}
 				}
 			}
 		}

@@ -42,6 +42,8 @@ type evidence struct {
 	Turned  bool `json:"turned,omitempty"`
 	Unequal bool `json:"unequal,omitempty"`
 	Silent  bool `json:"silent,omitempty"`
+
+	Rewired bool `json:"rewired,omitempty"` // directions were set anew: the day's curve is of two minds
 }
 
 // nextDay keeps what was found, and none of the day's evidence.
@@ -58,6 +60,16 @@ const (
 	sure        = 5.0  // standard deviations
 )
 
+// rewire takes that the directions of a door are set another way from now on. What
+// was counted before went the wrong way or goes it now, so nobody knows who is
+// inside until a head count, and the day says nothing of directions any more.
+func (s *state) rewire(door string) {
+	s.Turned = slices.DeleteFunc(slices.Clone(s.Turned), func(d string) bool { return d == door })
+	s.LastTurned, s.Today.Turned, s.Today.Rewired = nil, false, true
+	s.Unequal, s.LastUnequal = false, false
+	s.Unseen, s.Spoilt = s.Clock, true
+}
+
 // suspect looks at the day so far. Only what two looks in a row show is found.
 func (e *Estimator) suspect() {
 	s := &e.state
@@ -71,6 +83,9 @@ func (e *Estimator) suspect() {
 		return
 	}
 	s.Judged = passed
+	if s.Today.Rewired {
+		return
+	}
 	turned, unequal := e.turned(), e.unequal()
 	if len(turned) > 0 && slices.Equal(turned, s.LastTurned) {
 		s.Today.Turned = true

@@ -1,0 +1,57 @@
+package occupancy
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestRewired finds a door whose directions are mixed up, and forgets it once they
+// are set the other way: then a head count is enough for a number, on the same day.
+func TestRewired(t *testing.T) {
+	s := hall(1)
+	s.Doors = []Door{{ID: "D1", Role: Visitor, Counters: []string{"gate-1"}, Sensor: "gate", Wiring: "as found"}}
+	e := New(s)
+	now := at(8, 30)
+	visitors := func(e *Estimator, minutes int, turned bool) {
+		for range minutes {
+			now = now.Add(time.Minute)
+			p := pass("1", now, 2, 0)
+			if now.Sub(at(8, 30)) > 40*time.Minute {
+				p.Out = 2
+			}
+			if turned {
+				p.In, p.Out = p.Out, p.In
+			}
+			e.Apply(p)
+		}
+	}
+	visitors(e, 180, true)
+	if got := e.Snapshot(now); got.Trust != Unknown || got.Reason != Turned || !slices.Contains(got.Findings, Finding{Direction, "D1"}) {
+		t.Fatalf("not found: %+v", got)
+	}
+	d := disk{}
+	d.store(e)
+
+	s.Doors[0].Wiring = "as found"
+	same := New(s)
+	d.load(t, same)
+	same.Reading("gate-1", now)
+	if got := same.Snapshot(now); got.Reason != Turned {
+		t.Errorf("a restart alone makes it %s", got.Reason)
+	}
+
+	s.Doors[0].Wiring = "turned"
+	e = New(s)
+	d.load(t, e)
+	e.Reading("gate-1", now)
+	if got := e.Snapshot(now); got.Trust == Good || got.Reason == Turned || len(got.Findings) != 0 {
+		t.Errorf("set the other way: %+v", got)
+	}
+	e.Correct(80, now)
+	visitors(e, 60, false)
+	got := e.Snapshot(now)
+	if got.Trust != Good || people(t, got) < 70 || people(t, got) > 90 {
+		t.Errorf("after a head count: %+v", got)
+	}
+}
