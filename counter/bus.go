@@ -36,7 +36,9 @@ type stationOnBus struct {
 	station station
 	missed  int       // readings in a row that did not come
 	silent  bool      // no valid answer came to the last of them
+	asked   time.Time // last
 	next    time.Time // not to be asked before
+	garbled bool      // what came to the last was no valid answer
 	fresh   bool      // not read since the line was opened
 }
 
@@ -82,11 +84,12 @@ func (b *Bus) Strangers() []string { return nil }
 // on it is silent, or ctx ends. It is a device.Use.
 func (b *Bus) Use(ctx context.Context, c device.Conn, heard func()) error {
 	defer context.AfterFunc(ctx, func() { c.Close() })()
-	w := &wire{c: c, baud: b.line.Baud, busy: time.Now()}
+	w := &wire{c: c, baud: b.line.Baud, busy: time.Now(), shared: b.shared()}
 	tick := time.NewTicker(b.poll)
 	defer tick.Stop()
 	for _, m := range b.stations {
-		m.next, m.fresh = time.Time{}, true // a new line is worth a new try
+		m.silent, m.garbled = false, false
+		m.next, m.fresh = m.asked.Add(b.poll), true // a new line is worth a new try, and no more than one for each poll
 	}
 	for {
 		if err := b.round(ctx, w, heard); err != nil {
@@ -107,21 +110,40 @@ func (b *Bus) Use(ctx context.Context, c device.Conn, heard func()) error {
 
 // round reads every counter whose time has come.
 func (b *Bus) round(ctx context.Context, w *wire, heard func()) error {
-	silent := 0
+	silent, garbled := 0, 0
 	for _, m := range b.stations {
 		if !time.Now().Before(m.next) {
 			if err := b.read(ctx, w, m, heard); err != nil {
 				return err
 			}
 		}
-		if m.silent {
+		switch {
+		case m.silent && m.garbled:
+			garbled++
+		case m.silent:
 			silent++
 		}
 	}
-	if silent == len(b.stations) && silent > 0 {
-		return fmt.Errorf("read counters: none of %d answers: %w", silent, device.ErrSilent)
+	switch {
+	case silent+garbled < len(b.stations) || len(b.stations) == 0:
+		return nil
+	case garbled > 0:
+		return fmt.Errorf("read counters: none of %d answers rightly: %w", len(b.stations), device.ErrGarbled)
 	}
-	return nil
+	return fmt.Errorf("read counters: none of %d answers: %w", silent, device.ErrSilent)
+}
+
+// shared are the Modbus stations at which several counters are.
+func (b *Bus) shared() map[byte]bool {
+	seen, shared := map[byte]bool{}, map[byte]bool{}
+	for _, m := range b.stations {
+		if s, ok := m.station.(*modbusStation); ok {
+			at := byte(s.settings.Station)
+			shared[at] = seen[at]
+			seen[at] = true
+		}
+	}
+	return shared
 }
 
 // read reads one counter. The error is one of the line, not of the counter.
@@ -138,6 +160,7 @@ func (b *Bus) read(ctx context.Context, w *wire, m *stationOnBus, heard func()) 
 		}
 		w.spoke = kind
 	}
+	m.asked = time.Now()
 	r, err := m.station.read(ctx, w, tries)
 	var refusal exception
 	switch {
@@ -167,7 +190,7 @@ func (m *stationOnBus) miss(code string, err error, poll time.Duration) {
 	if m.missed < silentAfter {
 		return
 	}
-	m.silent = code != "exception"
+	m.silent, m.garbled = code != "exception", code == "garbled"
 	m.next = time.Now().Add(max(silentPoll, poll))
 	hint := map[string]string{
 		"silent":    "check the device's power, its wiring, its station number and the line's rate",

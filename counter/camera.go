@@ -134,7 +134,7 @@ func (s *CameraSettings) Place() (key, value string) {
 	if s.SecretFile != "" {
 		return "secret_file", s.SecretFile
 	}
-	return "channel", fmt.Sprintf("%d area %d", s.channel(), s.Area)
+	return "channel", fmt.Sprintf("%d area %d", s.channel(), max(s.Area, 1))
 }
 
 // maker is the make, by the line if it was not written.

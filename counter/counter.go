@@ -54,6 +54,13 @@ const (
 	Beam   Sensor = "beam"   // light that a body breaks; two abreast are one
 )
 
+// Turned says whether what the device calls in leads out of the hall, by all that
+// is configured.
+func (c Config) Turned() bool {
+	t, ok := c.Settings.(interface{ Turned() bool })
+	return c.Swap != (ok && t.Turned())
+}
+
 // Settings is the part of a counter's configuration that belongs to its kind: a
 // pointer to a plain struct with yaml tags.
 type Settings interface {

@@ -99,7 +99,8 @@ func (r hikRefusal) Error() string { return r.cause }
 
 // camera finds whose path it is, without telling by its time how much of the path
 // was right.
-func (h *hikServer) camera(path string) (found *member) {
+func (h *hikServer) camera(path string) *member {
+	var fit []*member
 	said := sha256.Sum256([]byte(path))
 	for _, m := range h.on.ear.members {
 		secret, err := readSecret(m.config.Settings.(*CameraSettings).SecretFile, shortestSecret)
@@ -108,10 +109,16 @@ func (h *hikServer) camera(path string) (found *member) {
 			continue
 		}
 		if want := sha256.Sum256([]byte(secret)); subtle.ConstantTimeCompare(said[:], want[:]) == 1 {
-			found = m
+			fit = append(fit, m)
 		}
 	}
-	return found
+	if len(fit) == 1 {
+		return fit[0]
+	}
+	for _, m := range fit { // whose figures they are cannot be told
+		m.set(device.Waiting, "refused", errors.New("another camera has the same secret"), "give each camera a path of its own, in its secret_file and in the camera")
+	}
+	return nil
 }
 
 // readAlert reads the XML of a push, and what else there is to its end. A push
@@ -257,8 +264,10 @@ var hourOffset = regexp.MustCompile(`([+-])(\d:\d\d)$`)
 
 func (s *CameraSettings) hikTime(text string) (time.Time, error) {
 	text = hourOffset.ReplaceAllString(strings.TrimSpace(text), "${1}0$2")
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05-0700"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
 	}
 	loc, err := zone(s.Timezone)
 	if err != nil {

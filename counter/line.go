@@ -53,7 +53,9 @@ func lineKind() Kind {
 //	part      what the checksum is taken over; all before sum without it
 //
 // A pattern of an event without any of the first five is a sign of life. Events
-// without a stamp in the same direction within 300 ms are one.
+// without a stamp and without n that come in the same direction within Guard are
+// one: it is the moment of coming that counts, so a line that delivers several at
+// once, as after a stall of the network, wants a shorter one.
 type Text struct {
 	Preset   string        `yaml:"preset"`   // one-char, in-out or vivotek: their patterns
 	Patterns []Pattern     `yaml:"patterns"` // of any other device
@@ -65,6 +67,7 @@ type Text struct {
 	Serial   string        `yaml:"serial"`   // the unit, as the group serial shows it
 	Ask      string        `yaml:"ask"`      // sent once per poll as it stands, so it must do no more than ask; the device speaks by itself if empty
 	Timeout  time.Duration `yaml:"timeout"`  // for an answer to begin; 500ms if 0
+	Guard    time.Duration `yaml:"guard"`    // events without a stamp and without n in the same direction within it are one; 300ms if 0
 	Expect   time.Duration `yaml:"expect"`   // how often the device speaks at least, which is the period of deltas; 0: silence is normal
 }
 
@@ -136,6 +139,14 @@ func (s *Text) Place() (key, value string) {
 	return "serial", s.Serial
 }
 
+// Shares says that another counter of the same line ends its lines otherwise.
+func (s *Text) Shares(_ device.Address, other Settings) (key, value string) {
+	if o, ok := other.(*Text); ok && o.end() != s.end() {
+		return "end", "a line with another end"
+	}
+	return "", ""
+}
+
 // endPattern is an end given by its characters: letters and digits would be a
 // misspelt name.
 var endPattern = regexp.MustCompile(`^[^\pL\pN]{1,4}$`)
@@ -176,6 +187,9 @@ func (s *Text) Check(line device.Address) []Problem {
 		report("ask", "leave it out: who comes to this line speaks by itself", "nobody can be asked on a %s line", line.Scheme)
 	}
 	ps = append(ps, checkTimeout(s.Timeout, defaultTimeout)...)
+	if s.Guard < 0 || s.Guard > 10*time.Second {
+		report("guard", "300ms suits most doors; 1ms hardly guards at all", "%v is not between 0 and 10s", s.Guard)
+	}
 	switch {
 	case s.Expect != 0 && s.Ask != "":
 		report("expect", "leave it out: who is asked is expected to answer", "is for devices that speak by themselves")
@@ -194,7 +208,7 @@ func (s *Text) checkPatterns() []Problem {
 	report := func(key, hint, cause string, args ...any) {
 		ps = append(ps, Problem{Key: key, Cause: fmt.Sprintf(cause, args...), Hint: hint})
 	}
-	values, serials, shown, counts := map[Value]bool{}, false, map[string]bool{}, false
+	values, serials, shown, counts := map[Value]bool{}, true, map[string]bool{}, false
 	for i, p := range s.patterns() {
 		key := fmt.Sprintf("patterns[%d]", i)
 		if s.Preset != "" {
@@ -206,7 +220,7 @@ func (s *Text) checkPatterns() []Problem {
 			continue
 		}
 		values[p.value()] = true
-		serials = serials || has["serial"]
+		serials = serials && (has["serial"] || !p.counts(has))
 		counts = counts || p.counts(has)
 		if p.value() == Total {
 			shown[fmt.Sprint(has["in"], has["out"])] = true
@@ -225,7 +239,7 @@ func (s *Text) checkPatterns() []Problem {
 	case s.Modulus != 0 && (!values[Total] || s.Modulus < 100):
 		report("modulus", "the number after which a total goes on from 0, such as 1000000; leave it out where it never does", "%d is the modulus of no total", s.Modulus)
 	case s.Serial != "" && !serials:
-		report("serial", "put (?P<serial>…) where the lines show it, or leave serial out", "no pattern finds a serial number")
+		report("serial", "put (?P<serial>…) where the lines show it, or leave serial out", "not every pattern that counts finds a serial number")
 	}
 	return ps
 }

@@ -43,6 +43,7 @@ type Meter struct {
 	agree int     // how many of them agree
 
 	seen  []seen // stamps of deltas and events, the oldest first
+	told  stamps
 	taken uint64 // deltas and events taken
 }
 
@@ -59,6 +60,7 @@ type mark struct {
 	V int `json:"v"`
 	Reading
 	Seen  []seen `json:"seen,omitempty"`
+	Told  stamps `json:"told,omitempty"`
 	Taken uint64 `json:"taken,omitempty"`
 }
 
@@ -75,7 +77,7 @@ func NewMeter(stored []byte, poll time.Duration) (Meter, error) {
 	if k.V != 1 {
 		return Meter{}, fmt.Errorf("read mark: version %d is not known", k.V)
 	}
-	m.base, m.known, m.seen, m.taken = k.Reading, true, k.Seen, k.Taken
+	m.base, m.known, m.seen, m.told, m.taken = k.Reading, true, k.Seen, k.Told, k.Taken
 	return m, nil
 }
 
@@ -85,7 +87,7 @@ func (m Meter) Mark() []byte {
 	if !m.known {
 		return nil
 	}
-	b, err := json.Marshal(mark{V: 1, Reading: m.base, Seen: m.seen, Taken: m.taken})
+	b, err := json.Marshal(mark{V: 1, Reading: m.base, Seen: m.seen, Told: m.told, Taken: m.taken})
 	if err != nil {
 		panic("counter: " + err.Error()) // only a year beyond 9999 can do this
 	}

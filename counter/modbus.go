@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hallagent/hallagent/device"
@@ -97,8 +98,41 @@ func (s *Modbus) Check(line device.Address) []Problem {
 	return ps
 }
 
-// Place is the station.
-func (s *Modbus) Place() (key, value string) { return "station", strconv.Itoa(s.Station) }
+// Place is the station with its registers: one module may count at several doors.
+func (s *Modbus) Place() (key, value string) {
+	value = strconv.Itoa(s.Station)
+	for _, r := range s.Map.all() {
+		value += fmt.Sprintf(" %s %d/%d", strings.TrimPrefix(r.key, "map."), r.Function, r.Address)
+	}
+	return "station", value
+}
+
+// Shares says what another counter of the same line has that this one needs for
+// itself: a register, or the framing.
+func (s *Modbus) Shares(line device.Address, other Settings) (key, value string) {
+	o, modbus := other.(*Modbus)
+	switch {
+	case !modbus && s.framing(line) == framingTCP:
+		return "framing", "a line of Modbus TCP"
+	case !modbus:
+		return "", ""
+	case s.framing(line) != o.framing(line):
+		return "framing", "a line of another framing"
+	case s.Station != o.Station:
+		return "", ""
+	}
+	for _, a := range s.Map.all() {
+		for _, b := range o.Map.all() {
+			if a.Function == b.Function && a.Address < b.Address+b.Words && b.Address < a.Address+a.Words {
+				return a.key, fmt.Sprintf("register %d of station %d", max(a.Address, b.Address), s.Station)
+			}
+		}
+	}
+	return "", ""
+}
+
+// Measures says that it shows the people inside.
+func (s *Modbus) Measures() bool { return s.value() == Level }
 
 // framing is how requests are wrapped on that line.
 func (s *Modbus) framing(line device.Address) string {
@@ -185,9 +219,11 @@ func (s *modbusStation) read(ctx context.Context, w *wire, tries int) (Reading, 
 	if s.settings.value() == Delta {
 		tries = 1 // an answer that is lost has taken its passes with it: the next reading must say so
 	}
+	requests := s.settings.requests()
+	mixable := s.framing == framingRTU && (len(requests) > 1 || w.shared[byte(s.settings.Station)])
 	var answers [][]byte
-	for _, q := range s.settings.requests() {
-		data, err := s.ask(ctx, w, q, tries)
+	for _, q := range requests {
+		data, err := s.ask(ctx, w, q, tries, mixable)
 		if err != nil {
 			return Reading{}, fmt.Errorf("read %d registers from %d of station %d: %w", q.words, q.address, q.station, err)
 		}
@@ -196,16 +232,27 @@ func (s *modbusStation) read(ctx context.Context, w *wire, tries int) (Reading, 
 	return s.settings.reading(time.Now(), answers)
 }
 
-// ask asks again where it went wrong by chance.
-func (s *modbusStation) ask(ctx context.Context, w *wire, q request, tries int) (data []byte, err error) {
+// ask asks again where it went wrong by chance. An answer over RTU does not say
+// which registers it holds: where a station is asked for several, a late one would
+// be taken for the next one's. So after a fault an anchor goes first.
+func (s *modbusStation) ask(ctx context.Context, w *wire, q request, tries int, mixable bool) (data []byte, err error) {
 	ask := w.askTCP
 	if s.framing == framingRTU {
 		ask = w.askRTU
 	}
+	timeout := cmp.Or(s.settings.Timeout, defaultTimeout)
 	for range tries {
-		if data, err = ask(ctx, q, cmp.Or(s.settings.Timeout, defaultTimeout)); !transient(err) {
+		if mixable && w.owes[q.station] {
+			if err = w.anchor(ctx, q, timeout); transient(err) {
+				continue
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		if data, err = ask(ctx, q, timeout); !transient(err) {
 			return data, err
 		}
+		w.owe(q.station)
 	}
 	return nil, err
 }

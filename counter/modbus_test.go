@@ -314,7 +314,7 @@ func TestAnswersThatDoNotFit(t *testing.T) {
 	}{
 		"foreign transaction": {"0100 0000 000B 01 0308 0001 2345 0001 1F00", errForeign},
 		"other protocol":      {"0009 0001 000B 01 0308 0001 2345 0001 1F00", errForeign},
-		"other unit":          {"0009 0000 000B 02 0308 0001 2345 0001 1F00", errForeign},
+		"other unit":          {"0009 0000 000B 02 0308 0001 2345 0001 1F00", errGarbled},
 		"length beyond":       {"0009 0000 00FF 01 0308", errForeign},
 		"fewer registers":     {"0009 0000 0007 01 0304 0001 2345", errGarbled},
 		"count against size":  {"0009 0000 0007 01 0308 0001 2345", errGarbled},

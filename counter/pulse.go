@@ -101,7 +101,7 @@ func (s *Pulse) Check(device.Address) []Problem {
 func (s *Pulse) Place() (key, value string) { return "in", strings.Join(s.inputs(), " and ") }
 
 // Shares says which input of another counter of the same line is also one of this.
-func (s *Pulse) Shares(other Settings) (key, value string) {
+func (s *Pulse) Shares(_ device.Address, other Settings) (key, value string) {
 	o, ok := other.(*Pulse)
 	if !ok {
 		return "", ""

@@ -2,6 +2,7 @@ package counter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -49,4 +50,29 @@ func (q request) rtuAnswer(come []byte) (data []byte, missing int, err error) {
 // askRTU asks once.
 func (w *wire) askRTU(ctx context.Context, q request, timeout time.Duration) ([]byte, error) {
 	return w.exchange(ctx, q.rtu(), q.rtuAnswer, 5+2*q.words, timeout)
+}
+
+// anchorWords is how many registers an anchor asks for: no counter's request is so
+// long, so no other answer can be taken for its.
+const anchorWords = 3
+
+// anchor asks a station for something else. Stations answer in order: what comes
+// after its answer, a refusal as well, belongs to later requests.
+func (w *wire) anchor(ctx context.Context, q request, timeout time.Duration) error {
+	q.words = anchorWords
+	_, err := w.askRTU(ctx, q, timeout)
+	var refusal exception
+	if err == nil || errors.As(err, &refusal) {
+		delete(w.owes, q.station)
+		return nil
+	}
+	return fmt.Errorf("find out where station %d is: %w", q.station, err)
+}
+
+// owe notes that an answer of a station may still come.
+func (w *wire) owe(station byte) {
+	if w.owes == nil {
+		w.owes = map[byte]bool{}
+	}
+	w.owes[station] = true
 }

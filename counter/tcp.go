@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/hallagent/hallagent/device"
 )
 
 // mbapSize is the header of Modbus TCP up to the unit: transaction, protocol,
@@ -15,7 +17,7 @@ const mbapSize = 6
 
 // errForeign is an answer that does not belong on this connection: only a new
 // connection is sure to be in step again.
-var errForeign = errors.New("answer out of step")
+var errForeign = fmt.Errorf("answer out of step: %w", device.ErrGarbled)
 
 // tcp wraps the request for Modbus TCP.
 func (q request) tcp(tid uint16) []byte {
@@ -56,7 +58,7 @@ func (q request) tcpAnswer(tid uint16) answer {
 				data, err := q.data(pdu)
 				return data, 0, err
 			case got == tid:
-				return nil, 0, fmt.Errorf("%w: from unit %d, asked %d", errForeign, unit, q.station)
+				return nil, 0, fmt.Errorf("%w: from unit %d, asked %d", errGarbled, unit, q.station) // its own trouble: the stream is in step
 			case tid-got > late:
 				return nil, 0, fmt.Errorf("%w: transaction %d, asked %d", errForeign, got, tid)
 			}

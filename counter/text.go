@@ -2,6 +2,7 @@ package counter
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -212,10 +213,11 @@ func (f *textFormat) mean(form textForm, found map[string]string) (s said, err e
 		}
 	case stamp != "":
 		r.Stamp = found["serial"] + " " + stamp
-	case form.value == Event && r.In > 0 && r.Out == 0:
-		r.Stamp, r.Once = "in", samePass
-	case form.value == Event && r.Out > 0 && r.In == 0:
-		r.Stamp, r.Once = "out", samePass
+	case form.value != Event || found["n"] != "":
+	case r.In > 0 && r.Out == 0:
+		r.Stamp, r.Once = "in", cmp.Or(f.settings.Guard, samePass)
+	case r.Out > 0 && r.In == 0:
+		r.Stamp, r.Once = "out", cmp.Or(f.settings.Guard, samePass)
 	}
 	if form.value == Delta {
 		r.Period = f.settings.Expect

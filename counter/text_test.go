@@ -91,7 +91,7 @@ func TestTextLines(t *testing.T) {
 		"in-out, no number":     {Text{Preset: "in-out"}, "IN=99999999999999999999 OUT=1", said{reading: Reading{In: 1<<64 - 1}}, false, true},
 		"vivotek":               {Text{Preset: "vivotek", Expect: 5 * time.Minute}, "Counting,Door 1,3,2,2026/03/02 09:00:00,2026/03/02 09:05:00", said{serial: "Door 1", reading: Reading{Value: Delta, In: 3, Out: 2, Period: 5 * time.Minute, Stamp: "Door 1 2026/03/02 09:00:00,2026/03/02 09:05:00"}}, false, false},
 		"vivotek, its header":   {Text{Preset: "vivotek", Expect: 5 * time.Minute}, "Type,Rule,In,Out,Start,End", said{}, true, false},
-		"direction and number":  {Text{Patterns: event(`^(?P<serial>\w+) (?P<dir>\w+) (?P<n>\d+)$`)}, "A7 exit 3", said{serial: "A7", reading: Reading{Value: Event, Out: 3, Stamp: "out", Once: 300 * time.Millisecond}}, false, false},
+		"direction and number":  {Text{Patterns: event(`^(?P<serial>\w+) (?P<dir>\w+) (?P<n>\d+)$`)}, "A7 exit 3", said{serial: "A7", reading: Reading{Value: Event, Out: 3}}, false, false},
 		"Chinese words":         {Text{Patterns: event(`^方向(?P<dir>.)$`), Dirs: Dirs{In: []string{"进"}, Out: []string{"出"}}}, "方向出", said{reading: out}, false, false},
 		"a balance, in":         {Text{Patterns: event(`^NET (?P<net>[+-]\d+)$`)}, "NET +1", said{reading: in}, false, false},
 		"a balance, out":        {Text{Patterns: event(`^NET (?P<net>[+-]\d+)$`)}, "NET -1", said{reading: out}, false, false},

@@ -113,6 +113,25 @@ func TestToldOnce(t *testing.T) {
 	}
 }
 
+// TestToldAgain sends the records of a long outage twice.
+func TestToldAgain(t *testing.T) {
+	m := Meter{Poll: time.Second}
+	in := uint64(0)
+	for range 2 {
+		for k := range 2000 {
+			var u Update
+			m, u = m.Next(told(float64(k), 1, 0, fmt.Sprint("20251118", k)))
+			in += u.Pass.In
+		}
+	}
+	if in != 2000 {
+		t.Errorf("%d of 2000", in)
+	}
+	if n := len(m.Mark()); n > 20_000 {
+		t.Errorf("a mark of %d bytes", n)
+	}
+}
+
 func TestMeterLevel(t *testing.T) {
 	m, u := Meter{}.Next(Reading{At: nine, Value: Level, People: 17})
 	if u.Level == nil || *u.Level != 17 || u.Pass.In != 0 || u.Note != "" {

@@ -18,6 +18,9 @@ type wire struct {
 	spoke string    // kind of the last request
 	tid   uint16    // last transaction of Modbus TCP
 
+	shared map[byte]bool // Modbus stations at which several counters are
+	owes   map[byte]bool // Modbus stations of which a late answer may come
+
 	late []byte // beginning of an answer of Modbus TCP that did not come in time
 }
 
