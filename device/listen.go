@@ -50,7 +50,7 @@ func (l *Link) receive(ctx context.Context, from callers, a Address, use Use) er
 		if err != nil {
 			return err
 		}
-		if !a.allows(addr) || !enter(room) {
+		if !a.allows(addr) || !enter(ctx, room, a.Scheme == SchemeUDPListen) {
 			l.refuse()
 			c.Close()
 			continue
@@ -65,11 +65,21 @@ func (l *Link) receive(ctx context.Context, from callers, a Address, use Use) er
 	}
 }
 
-func enter(room chan struct{}) bool {
+// enter takes a place. A datagram waits for one, in the system's buffer are more;
+// a connection does not, since those that hold the places may hold them for long.
+func enter(ctx context.Context, room chan struct{}, wait bool) bool {
 	select {
 	case room <- struct{}{}:
 		return true
 	default:
+	}
+	if !wait {
+		return false
+	}
+	select {
+	case room <- struct{}{}:
+		return true
+	case <-ctx.Done():
 		return false
 	}
 }
