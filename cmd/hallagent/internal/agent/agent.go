@@ -154,6 +154,7 @@ func estimateSettings(cfg config.Config) occupancy.Settings {
 			if c.Door == d.ID {
 				door.Counters = append(door.Counters, c.ID)
 				door.Sensor = lessSure(door.Sensor, sensorOf(c))
+				door.Wiring += fmt.Sprintf("%s %t;", c.ID, counter.Config{Swap: c.Swap, Settings: c.Settings}.Turned())
 			}
 		}
 		s.Doors = append(s.Doors, door)

@@ -116,13 +116,22 @@ func (c *Config) checkPair(d *decoder, path, first string, line device.Address, 
 	case !asked && k.Kind != other.Kind:
 		d.fail(path+".line", "give each kind a line of its own", "kinds %s and %s (%s) cannot share a line on which devices speak by themselves", k.Kind, other.Kind, first)
 	}
-	if s, ok := k.Settings.(interface {
-		Shares(counter.Settings) (key, value string)
-	}); ok {
-		if key, value := s.Shares(other.Settings); key != "" {
-			d.fail(join(path, key), "each contact belongs to one counter", "%s is already used by %s", value, first)
-		}
+	if key, value := shares(line, k.Settings, other.Settings); key != "" {
+		d.fail(join(path, key), "each counter needs its own, or a line of its own", "%s is already used by %s", value, first)
+	} else if key, _ := shares(line, other.Settings, k.Settings); key != "" {
+		d.fail(path+".line", "give one of them a line of its own", "what %s needs for itself (%s) leaves no room for kind %s on %q", first, key, k.Kind, k.Line)
 	}
+}
+
+// shares says what of one counter's own another one of the line uses, too.
+func shares(line device.Address, own, other counter.Settings) (key, value string) {
+	s, ok := own.(interface {
+		Shares(device.Address, counter.Settings) (key, value string)
+	})
+	if !ok {
+		return "", ""
+	}
+	return s.Shares(line, other)
 }
 
 // ParseCounter reads one counter as it stands in the list of counters; door and

@@ -82,6 +82,9 @@ func (c collector) hall(e emitter, h lan.Hall) {
 	for _, l := range h.Lines {
 		e.gauge("hallagent_line_state", "State of a line with its cause; always 1.", 1, "line", l.ID, "state", string(l.State), "code", l.Code)
 		e.count("hallagent_line_opens_total", "Times a line was opened.", l.Opens, "line", l.ID)
+		if l.Refused > 0 {
+			e.count("hallagent_line_refused_total", "Devices that came to a listening line and were not served: not allowed, or too many at a time.", l.Refused, "line", l.ID)
+		}
 		const bytes = "Bytes carried by a line."
 		e.count("hallagent_line_bytes_total", bytes, l.BytesIn, "line", l.ID, "direction", "in")
 		e.count("hallagent_line_bytes_total", bytes, l.BytesOut, "line", l.ID, "direction", "out")
