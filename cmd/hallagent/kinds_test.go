@@ -62,7 +62,9 @@ func (w *world) addEveryKind() map[string]passer {
 		In: sim.ModbusRegisters{Function: 4, Address: 0, Words: 1}, Out: sim.ModbusRegisters{Function: 4, Address: 1, Words: 1}})
 	gate := sim.NewGate(sim.GateOptions{Machine: 2, Baud: 9600, Start: start(24)})
 	hpc := sim.NewHPC(sim.HPCOptions{ID: 3, Baud: 9600, Start: start(32)})
-	owned(w.t, func(ctx context.Context) { sim.ServeBus(ctx, pty, m16, gate, hpc) })
+	level := sim.NewModbusCounter(sim.ModbusOptions{Station: 4, Baud: 9600, Start: [2]uint64{12, 0}, Level: sim.ModbusRegisters{Function: 3, Address: 8, Words: 1}})
+	owned(w.t, func(ctx context.Context) { sim.ServeBus(ctx, pty, m16, gate, hpc, level) })
+	w.counter = append(w.counter, "{id: zone, kind: modbus, line: mixed, station: 4, value: level, map: {level: {function: 3, address: 8, words: 1}}}")
 	w.addLine("mixed", "serial://"+pty.Name+"?baud=9600")
 	w.addKind("m16", "modbus", "mixed", "station: 1, map: {in: {function: 4, address: 0, words: 1}, out: {function: 4, address: 1, words: 1}}")
 	w.addKind("gate", "gate-7e7f", "mixed", "station: 2")
@@ -104,10 +106,10 @@ func (w *world) addEveryKind() map[string]passer {
 	if err := os.WriteFile(password, []byte("of-the-camera"), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	l = w.listener()
+	shop := w.listener()
 	dahua := sim.NewDahua(sim.DahuaOptions{User: "admin", Password: "of-the-camera"})
-	owned(w.t, func(ctx context.Context) { dahua.Serve(ctx, l) })
-	w.addLine("dahua", "http://"+l.Addr().String())
+	owned(w.t, func(ctx context.Context) { dahua.Serve(ctx, shop) })
+	w.addLine("dahua", "http://"+shop.Addr().String())
 	w.addKind("dahua", "camera", "dahua", fmt.Sprintf("poll: 1s, username: admin, password_file: %q", password))
 	all["dahua"] = dahua
 	return all
