@@ -78,15 +78,7 @@ func BenchmarkRatioCounters(b *testing.B) {
 	})
 	w.start()
 	w.ready()
-	eventually(b, 20*time.Second, "all counters have been read", func() error {
-		h, err := w.hallView()
-		for _, k := range h.Counters {
-			if k.Last == nil {
-				return fmt.Errorf("%s is not read", k.ID)
-			}
-		}
-		return err
-	})
+	eventually(b, 20*time.Second, "all counters have been read", w.countersRead)
 	var took []time.Duration
 	var used, watched time.Duration
 	for b.Loop() {

@@ -89,15 +89,7 @@ func TestTortureVisits(t *testing.T) {
 	subscribe(t, b.URL, c.receive)
 	w.start()
 	w.ready()
-	eventually(t, 10*time.Second, "both counters have been read", func() error {
-		h, err := w.hallView()
-		for _, k := range h.Counters {
-			if k.Last == nil {
-				return fmt.Errorf("%s is not read", k.ID)
-			}
-		}
-		return err
-	})
+	eventually(t, 20*time.Second, "both counters have been read", w.countersRead)
 	start := map[string][2]uint64{}
 	for id, k := range counters {
 		in, out := k.Totals()

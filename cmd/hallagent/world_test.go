@@ -326,6 +326,17 @@ func (w *world) hallView() (h lan.Hall, err error) {
 	return h, err
 }
 
+// countersRead says which counter has not been read since the start.
+func (w *world) countersRead() error {
+	h, err := w.hallView()
+	for _, k := range h.Counters {
+		if k.Last == nil {
+			return fmt.Errorf("%s is not read", k.ID)
+		}
+	}
+	return err
+}
+
 var codePattern = regexp.MustCompile(`code +(\S+)`)
 
 // pair pairs a workstation as an installer does: a code from the command line,
