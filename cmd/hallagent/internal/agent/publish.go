@@ -14,7 +14,7 @@ import (
 )
 
 // look is how often snapshots are compared with what was last told.
-const look = 250 * time.Millisecond
+const look = 400 * time.Millisecond
 
 // told is what the broker and the streams were last told.
 type told struct {
