@@ -204,6 +204,10 @@ func (e *Estimator) close() {
 	}
 }
 
+// Today is the local date of the day that the estimator is in, from 04:00 to 04:00;
+// "" before it has heard of one.
+func (e *Estimator) Today() string { return e.state.Day }
+
 // Day is the curve of today or of one of the seven days before; false if there is
 // none.
 func (e *Estimator) Day(date string) (Day, bool) {

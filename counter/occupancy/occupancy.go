@@ -88,12 +88,19 @@ func (e *Estimator) Reading(device string, at time.Time) {
 // tells. It is not part of the state.
 func (e *Estimator) Blocked(device string, blocked bool) { e.blocked[device] = blocked }
 
-// Apply takes a pass. One of a day that is over, or of a door that is not
-// configured, changes nothing but that its counter was heard.
-func (e *Estimator) Apply(p counter.Pass) {
-	e.Reading(p.Device, p.To)
+// Apply takes a pass as it is told. One of a door that is not configured changes
+// nothing but that its counter was heard.
+func (e *Estimator) Apply(p counter.Pass) { e.apply(p, p.To) }
+
+// Late takes a pass that a device has kept and tells now. One of a day that is
+// over changes nothing but that its counter was heard.
+func (e *Estimator) Late(p counter.Pass, now time.Time) { e.apply(p, now) }
+
+func (e *Estimator) apply(p counter.Pass, now time.Time) {
+	p.From, p.To = stored(p.From), stored(p.To)
+	e.Reading(p.Device, now)
 	i := slices.IndexFunc(e.settings.Doors, func(d Door) bool { return d.ID == p.Door })
-	if i < 0 || !e.enter(p.To) {
+	if i < 0 || !e.enter(now) || e.day(p.To) != e.state.Day {
 		return
 	}
 	s := &e.state
@@ -116,9 +123,9 @@ func (e *Estimator) Apply(p counter.Pass) {
 		s.Spoilt = s.Spoilt || p.To.Sub(p.From) >= unfit
 	case divided: // the passes are right, on which side of the cut they were is not
 		s.Uncertain += p.In + p.Out + doubt
-		share := float64(p.To.Sub(s.Since)) / float64(p.To.Sub(p.From))
+		share := min(float64(p.To.Sub(s.Since))/float64(p.To.Sub(p.From)), 1)
 		s.unknown(n * n * share * (1 - share))
-		s.Spoilt = true
+		s.Spoilt = s.Spoilt || s.Since.After(e.begin(p.To)) // at 04:00 few are inside
 	}
 	e.move(i, net, later(p.From, s.Since), p.To)
 	e.observe()
@@ -154,7 +161,7 @@ func after(since time.Time, p counter.Pass) (part tally, divided bool) {
 	case before <= spanned:
 		return tally{p.In, p.Out}, false
 	}
-	share := float64(p.To.Sub(since)) / float64(p.To.Sub(p.From))
+	share := min(float64(p.To.Sub(since))/float64(p.To.Sub(p.From)), 1)
 	return tally{uint64(math.Round(share * float64(p.In))), uint64(math.Round(share * float64(p.Out)))}, true
 }
 
@@ -209,7 +216,7 @@ func (e *Estimator) Measure(people int, at time.Time) {
 	s, n := &e.state, float64(people)
 	alike := 1.0
 	if d := at.Sub(s.Measured).Minutes(); d < 10 {
-		alike = 10 / max(d, 0.1)
+		alike = 10 / max(d, 1e-3)
 	}
 	s.Measured = stored(later(at, s.Measured))
 	s.Filter.measure(n, (4+(0.1*n)*(0.1*n))*alike)

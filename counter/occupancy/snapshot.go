@@ -78,13 +78,19 @@ const (
 
 // Snapshot computes the hall at now; it changes nothing.
 func (e *Estimator) Snapshot(now time.Time) Snapshot {
+	at := e.At(now)
+	at.state.settle(now)
+	return at.snapshot(now)
+}
+
+// At is the estimator as it is when nobody passes until now, a copy.
+func (e *Estimator) At(now time.Time) *Estimator {
 	at := e.Clone()
 	if at.state.Day == "" && !e.since.IsZero() {
 		at.enter(e.since) // nobody came yet: since then
 	}
 	at.enter(now)
-	at.state.settle(now)
-	return at.snapshot(now)
+	return at
 }
 
 func (e *Estimator) snapshot(now time.Time) Snapshot {

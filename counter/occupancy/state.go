@@ -252,6 +252,8 @@ func (e *Estimator) Restore(mark func(name string) ([]byte, error)) error {
 			}
 		}
 		next.state = s
+		next.state.Turned = next.visitorsOf(s.Turned)
+		next.state.LastTurned = next.visitorsOf(s.LastTurned)
 	}
 	for i := range next.days.slots {
 		b, err := mark(slotName(i))

@@ -203,3 +203,13 @@ func (e *Estimator) findings() (all []Finding) {
 	}
 	return all
 }
+
+// visitorsOf leaves of some doors those that are visitors' doors still.
+func (e *Estimator) visitorsOf(doors []string) (left []string) {
+	for _, d := range e.settings.Doors {
+		if d.Role != Staff && slices.Contains(doors, d.ID) {
+			left = append(left, d.ID)
+		}
+	}
+	return left
+}

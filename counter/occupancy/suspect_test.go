@@ -55,3 +55,46 @@ func TestRewired(t *testing.T) {
 		t.Errorf("after a head count: %+v", got)
 	}
 }
+
+// TestTurnedDoorIsGone forgets a mixed up door that is no visitors' door any more.
+func TestTurnedDoorIsGone(t *testing.T) {
+	e := New(hall(1))
+	e.Apply(pass("1", at(9, 0), 3, 0))
+	e.state.Turned = []string{"D1"}
+	d := disk{}
+	d.store(e)
+	s := hall(1)
+	s.Doors[0].Role = Staff
+	e = New(s)
+	d.load(t, e)
+	read(e, at(9, 1))
+	if got := e.Snapshot(at(9, 1)); got.Reason == Turned {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestLate takes what a device had kept: of this day it counts, of another one it
+// does not, and neither is taken for a clock that was set back.
+func TestLate(t *testing.T) {
+	e := New(hall(1))
+	e.Apply(pass("1", at(9, 0), 40, 0))
+	e.Apply(pass("1", at(12, 0), 0, 10))
+	old := pass("2", at(9, 55), 7, 2)
+	e.Late(old, at(12, 1))
+	e.Late(pass("2", at(-14, 0), 50, 0), at(12, 2)) // of the day before
+	read(e, at(12, 2))
+	s := e.Snapshot(at(12, 2))
+	if s.In != 47 || s.Out != 12 || s.Day != "2026-03-02" || s.Reason == Unseen {
+		t.Errorf("%+v", s)
+	}
+	day, ok := e.At(at(12, 10)).Day("2026-03-02")
+	in := uint64(0)
+	for _, step := range day.Steps {
+		if step.Minute == 350 { // 9:50 to 9:55
+			in = step.In
+		}
+	}
+	if !ok || in != 7 {
+		t.Errorf("%d in at 9:50", in)
+	}
+}

@@ -20,6 +20,10 @@ const (
 	counterMark   = "counter/"
 )
 
+// lateBy is how old a pass is that its device had kept; one that is younger was
+// told as it happened, or its clock is a little off.
+const lateBy = 5 * time.Minute
+
 // passes takes what the counters saw, puts it on disk and into the estimate, in
 // one order for all counters: the estimate is stored in the transaction of the
 // passes that made it, so after a crash it is the one of the last pass on disk.
@@ -52,7 +56,11 @@ func (p *passes) take(ctx context.Context, u counter.Update) error {
 	}
 	// The line may go while the disk works; the passes were counted all the same.
 	err := p.change(context.WithoutCancel(ctx), func(e *occupancy.Estimator) (record []byte, more []outbox.Mark, err error) {
-		e.Apply(u.Pass)
+		if u.At.Sub(u.Pass.To) > lateBy {
+			e.Late(u.Pass, u.At)
+		} else {
+			e.Apply(u.Pass)
+		}
 		if unseen(u) {
 			e.Unseen(u.Pass.Device, u.Pass.To)
 		}
@@ -184,8 +192,9 @@ func (p *passes) day(date string, now time.Time) (occupancy.Day, bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	estimate = estimate.At(now)
 	if date == "" {
-		date = estimate.Snapshot(now).Day
+		date = estimate.Today()
 	}
 	return estimate.Day(date)
 }
