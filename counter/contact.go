@@ -48,7 +48,7 @@ func (c *contact) look(now time.Time, raw bool, edges uint32, counted, releasesO
 		}
 		c.raw, c.changed = raw, now
 	case hidden > 0 && !raw && !c.level && apart >= c.hold:
-		pulses, hidden = 1, 0
+		pulses, hidden = 1, hidden-1 // who else came meanwhile cannot be told from noise
 	}
 	if hidden > 0 && raw != c.level {
 		c.changed = now // it bounced meanwhile

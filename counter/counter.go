@@ -139,6 +139,10 @@ type Update struct {
 	Mark []byte // the meter's state after this reading, to be stored with the pass
 	Note Note
 
+	// At is when it was told; a device that keeps figures tells them later than they
+	// passed.
+	At time.Time
+
 	// Level is the people inside that a Level found; Pass then is of no length.
 	Level *uint64
 }
@@ -157,6 +161,6 @@ const (
 )
 
 // Sink stores an update. It returns nil only when the update is durable. After an
-// error it may be or not be: the bus asks for the mark again and goes on from
+// error it may be or not be: the counter's mark is read again and gone on from
 // there, so the difference comes with a later reading, once.
 type Sink func(ctx context.Context, u Update) error

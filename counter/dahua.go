@@ -106,15 +106,20 @@ func (d *dahua) follow(ctx context.Context) error {
 			d.set(device.Wedged, "refused", err, "check username and password_file, and the user's right to see; it is tried again when the file changes or in ten minutes, since wrong tries lock the account")
 			err = d.rest(ctx, password)
 		case errors.Is(err, errUseless):
-			d.count(func(s *Status) { s.Errors++ })
-			if d.wrong++; d.wrong >= silentAfter {
-				d.set(device.Wedged, "exception", err, "check channel and area, and that people counting is switched on in the camera")
-			}
+			d.useless(err)
 			err = device.Pause(ctx, max(d.settings.poll(), silentPoll))
 		}
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// useless counts an answer without figures, and complains of the third in a row.
+func (d *dahua) useless(err error) {
+	d.count(func(s *Status) { s.Errors++ })
+	if d.wrong++; d.wrong >= silentAfter {
+		d.set(device.Wedged, "exception", err, "check channel and area, and that people counting is switched on in the camera")
 	}
 }
 
@@ -171,11 +176,19 @@ func (d *dahua) attach(ctx context.Context, l login) error {
 		}
 		d.on.heard()
 		if strings.TrimSpace(text) == "Heartbeat" {
-			d.alive("", "")
+			if d.wrong < silentAfter {
+				d.alive("", "")
+			}
+			d.again(ctx)
 			continue
 		}
-		if err := d.told(ctx, text); err != nil && !errors.Is(err, errUseless) { // another area's, perhaps
+		switch err := d.told(ctx, text); {
+		case err == nil:
+			d.wrong = 0
+		case !errors.Is(err, errUseless):
 			return err
+		case d.snapshot(time.Now()).LastReading.IsZero(): // another area's, perhaps; but if nothing else comes, it is the wrong one
+			d.useless(err)
 		}
 	}
 }

@@ -192,6 +192,9 @@ func (h *hikServer) take(camera *member, text []byte) error {
 		}
 	}
 	camera.alive("", "")
+	if figures == nil && settings.Statistical != methodTimerange {
+		camera.again(h.ctx)
+	}
 	return nil
 }
 

@@ -67,6 +67,8 @@ type member struct {
 	loaded   bool      // the mark was read
 	stored   time.Time // when a mark was last stored
 	unstored bool      // the last update was not: the next is tried whatever it holds
+	shown    Reading   // the last total or level, as the device told it
+	level    *uint64   // people inside, as they were last stored
 	waits    []Reading // deltas and events that were not stored, in order; perhaps the first was
 
 	mu        sync.Mutex
@@ -101,13 +103,28 @@ func (m *member) take(ctx context.Context, r Reading) error {
 	if err := m.load(); err != nil {
 		return err
 	}
+	m.shown = r
 	return m.store(ctx, r)
+}
+
+// again takes a total once more that was told before, about once a minute: a device
+// that is heard and tells its total only when it changes has shown that it did not.
+func (m *member) again(ctx context.Context) {
+	m.taking.Lock()
+	defer m.taking.Unlock()
+	last, now := m.meter.Last(), time.Now()
+	if !m.loaded || m.shown.Value != Total || m.shown.At.IsZero() || now.Sub(last.At) < markEvery {
+		return
+	}
+	r := m.shown
+	r.At = now
+	_ = m.store(ctx, r) // the status tells
 }
 
 // awaits says that the same waits already, sent before by a device that goes on
 // sending until it is stored.
 func (m *member) awaits(r Reading) bool {
-	return r.Stamp != "" && r.Once == 0 && slices.ContainsFunc(m.waits, func(w Reading) bool { return w.Stamp == r.Stamp })
+	return r.Stamp != "" && (r.Once == 0 || r.Value == Delta) && slices.ContainsFunc(m.waits, func(w Reading) bool { return w.Stamp == r.Stamp })
 }
 
 // storeAll stores what waits, in order.
@@ -153,12 +170,15 @@ func (m *member) load() error {
 
 func (m *member) store(ctx context.Context, r Reading) error {
 	next, update := m.meter.Next(r)
+	update.At = time.Now().Round(0)
 	p := &update.Pass
 	p.Device, p.Door = m.config.ID, m.config.Door
+	p.From, p.To = p.From.Round(0), p.To.Round(0) // what is stored has no monotonic clock
 	if m.config.Swap {
 		p.In, p.Out = p.Out, p.In
 	}
-	matters := p.In+p.Out > 0 || p.Uncertain || update.Level != nil || update.Note != "" && update.Note != Duplicate
+	leveled := update.Level != nil && (m.level == nil || *m.level != *update.Level)
+	matters := p.In+p.Out > 0 || p.Uncertain || leveled || update.Note != "" && update.Note != Duplicate
 	if matters || m.unstored || r.At.Sub(m.stored) >= markEvery {
 		if err := m.books.sink(ctx, update); err != nil {
 			// Whether the store took it is not known: go on from what it holds.
@@ -168,7 +188,7 @@ func (m *member) store(ctx context.Context, r Reading) error {
 		}
 		m.stored, m.unstored = r.At, false
 	}
-	m.meter = next
+	m.meter, m.level = next, update.Level
 	m.note(r, update)
 	return nil
 }

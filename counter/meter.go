@@ -53,6 +53,8 @@ const (
 	agreeing    = 3   // readings that make a leap the new base
 	falling     = 2   // readings that make a fall a reset
 	rollsAbove  = 0.9 // of the modulus: a total below this has not rolled over
+
+	disorder = time.Second // by which readings of two connections may overtake each other
 )
 
 // mark is a meter's stored state.
@@ -113,8 +115,13 @@ func (m Meter) Next(r Reading) (Meter, Update) {
 		m.base, m.known = r, true
 		return m, Update{Pass: Pass{From: r.At, To: r.At}, Mark: m.Mark(), Note: First}
 	}
-	u := Update{Pass: Pass{From: m.base.At, To: r.At}}
+	// A wall clock that steps must not stretch the interval: how long it was tells
+	// the monotonic one, as long as both readings have it.
 	elapsed := r.At.Sub(m.base.At)
+	if elapsed < 0 && elapsed > -disorder { // two connections at once: which was first does not matter
+		elapsed = 0
+	}
+	u := Update{Pass: Pass{From: r.At.Add(-elapsed), To: r.At}}
 	if elapsed < 0 { // the clock was set back: nobody knows how long it was
 		elapsed = 24 * time.Hour
 		u.Pass.From, u.Pass.Uncertain = r.At, true

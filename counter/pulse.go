@@ -137,7 +137,7 @@ type watcher struct {
 
 func newWatcher(m *member) *watcher {
 	s := m.config.Settings.(*Pulse)
-	w := &watcher{member: m, idle: s.Idle == "closed", dead: or(s.Dead, usualDead), blocked: or(s.Blocked, usualBlocked)}
+	w := &watcher{member: m, blocking: m.complains() == "blocked", idle: s.Idle == "closed", dead: or(s.Dead, usualDead), blocked: or(s.Blocked, usualBlocked)}
 	names := []string{s.In, s.Out}
 	if len(s.Pair) == 2 {
 		names, w.path, w.dead = s.Pair, &path{}, or(s.Dead, usualPairDead)
@@ -231,6 +231,16 @@ func hearPulses(ctx context.Context, c device.Conn, on *units) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	alive := time.Time{}
+	missed := false // readings found no room: the disk hangs
+	tell := func(m *member, r Reading) {
+		r.Missed = r.Missed || missed
+		select {
+		case passes <- told{m, r}:
+			missed = false
+		default:
+			missed = true
+		}
+	}
 	for {
 		in, err := device.ReadInputs(c)
 		now := time.Now()
@@ -240,11 +250,11 @@ func hearPulses(ctx context.Context, c device.Conn, on *units) error {
 		on.heard()
 		for _, w := range watchers {
 			if now.Sub(alive) >= markEvery {
-				passes <- told{w.member, Reading{Value: Event, At: now, Missed: alive.IsZero()}}
+				tell(w.member, Reading{Value: Event, At: now, Missed: alive.IsZero()})
 			}
 			w.member.hear()
 			for _, r := range w.look(now, in) {
-				passes <- told{w.member, r}
+				tell(w.member, r)
 			}
 		}
 		if now.Sub(alive) >= markEvery {

@@ -155,6 +155,7 @@ func (t *textEar) alive(ctx context.Context) {
 		}
 		t.on.heard() // an open line is all that there is to be heard
 		t.on.ear.members[i].alive("", "")
+		t.on.ear.members[i].again(ctx)
 		if f.tells(Event) {
 			t.give(ctx, i, Reading{Value: Event})
 		}

@@ -62,7 +62,7 @@ func (m Meter) tell(r Reading) (Meter, Update) {
 	case stored:
 		u.Pass.From = r.At.Add(-r.Period)
 	case r.Value == Delta:
-		u.Pass.From = m.base.At
+		u.Pass.From = r.At.Add(-r.At.Sub(m.base.At)) // see Next
 		period := r.Period
 		if period == 0 {
 			period = m.Poll
@@ -72,7 +72,7 @@ func (m Meter) tell(r Reading) (Meter, Update) {
 		}
 	}
 	if r.Missed && m.known {
-		u.Note, u.Pass.Uncertain, u.Pass.From = Gap, true, earlier(m.base.At, r.At)
+		u.Note, u.Pass.Uncertain, u.Pass.From = Gap, true, r.At.Add(-max(r.At.Sub(m.base.At), 0))
 	}
 	if most := m.most(max(r.At.Sub(u.Pass.From), r.Period)); r.In > most || r.Out > most {
 		u.Note, u.Pass.Uncertain, u.Pass.In, u.Pass.Out = gravest(u.Note, Rebased), true, 0, 0
