@@ -20,7 +20,7 @@ const (
 type Inputs struct {
 	Active [4]bool // by Input
 
-	// Edges count the changes of each input since the port was opened, both ways;
+	// Edges count the changes of each input since some moment before, both ways;
 	// of RI only its release. They wrap at 2^32. A change and its reverse between
 	// two looks show here alone, and only where Counted says that the driver counts.
 	Edges   [4]uint32

@@ -3,6 +3,7 @@ package device
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +17,9 @@ import (
 const (
 	mostCallers = 64       // connections of devices at a time, for each line
 	maxDatagram = 64 << 10 // bytes, more than any network carries
+
+	acceptTries = 20 // in a row that may fail before the listener is opened anew
+	acceptAgain = 50 * time.Millisecond
 )
 
 // callers is an open listening address: each device that comes is a Conn.
@@ -45,10 +49,20 @@ func (l *Link) receive(ctx context.Context, from callers, a Address, use Use) er
 	defer cancel()
 	l.hear()
 	room := make(chan struct{}, mostCallers)
+	failed := 0
 	for {
 		c, addr, err := from.accept()
-		if err != nil {
+		switch {
+		case err == nil:
+			failed = 0
+		case errors.Is(err, net.ErrClosed) || failed == acceptTries:
 			return err
+		default: // files are short for a moment, or the trouble is that of who came
+			failed++
+			if err := Pause(ctx, acceptAgain); err != nil {
+				return err
+			}
+			continue
 		}
 		if !a.allows(addr) || !enter(ctx, room, a.Scheme == SchemeUDPListen) {
 			l.refuse()

@@ -175,13 +175,14 @@ func (p *port) err(op string, err error) error {
 }
 
 // Inputs gives the modem lines; Windows counts no edges.
-func (p *port) Inputs() (device.Inputs, error) {
-	if p.isClosed() {
-		return device.Inputs{}, p.err("read modem lines", os.ErrClosed)
-	}
-	bits, err := p.lib.GetModemStatusBits()
-	if err != nil {
-		return device.Inputs{}, p.err("read modem lines", err)
-	}
-	return device.Inputs{Active: [4]bool{device.CTS: bits.CTS, device.DSR: bits.DSR, device.DCD: bits.DCD, device.RI: bits.RI}}, nil
+func (p *port) Inputs() (in device.Inputs, err error) {
+	err = p.with("read modem lines of", func() error {
+		bits, err := p.lib.GetModemStatusBits()
+		if err != nil {
+			return fmt.Errorf("%w (%v)", syscall.ENODEV, err) // an open port has them: the adapter is gone
+		}
+		in.Active = [4]bool{device.CTS: bits.CTS, device.DSR: bits.DSR, device.DCD: bits.DCD, device.RI: bits.RI}
+		return nil
+	})
+	return in, err
 }
