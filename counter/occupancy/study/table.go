@@ -3,7 +3,9 @@ package study
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/hallagent/hallagent/counter/occupancy"
 )
@@ -122,8 +124,8 @@ func (t Table) Print(w io.Writer) {
 		good, about, unknown := r.Trust()
 		fmt.Fprintf(w, "%-40s %6.1f %6.2f %6.2f %6.2f  %5.1f%% %5.1f%%  %5.1f%% %6.1f  %4.0f%% %4.0f%% %4.0f%%",
 			r.Name, r.Mean(), ours, plain, r.Ratio(), 100*level, 100*plainly, 100*r.Coverage(), r.width/r.Shown, 100*good, 100*about, 100*unknown)
-		if len(r.findings) > 0 {
-			fmt.Fprintf(w, "  %v", r.findings)
+		for _, code := range slices.Sorted(maps.Keys(r.findings)) {
+			fmt.Fprintf(w, "  %s for %d min", code, r.findings[code])
 		}
 		fmt.Fprintln(w)
 	}
