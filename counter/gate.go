@@ -85,32 +85,39 @@ func gateStatus(machine byte) []byte {
 // gateFind finds the answer of a machine in what has come. A frame is known by
 // its length and its sum, since noise may stand before it and 7F within. Wrong
 // is the last whole frame whose sum is wrong.
-func gateFind(machine byte, come []byte) (frame []byte, missing int, wrong error, err error) {
+func gateFind(machine byte, come []byte) (frame []byte, missing int, wrong []byte, err error) {
+	missing = gateAnswerSize
 	for i, b := range come {
-		switch rest := come[i:]; {
-		case b != gateAnswerHead:
-		case len(rest) < gateAnswerSize:
-			return nil, gateAnswerSize - len(rest), wrong, nil
+		if b != gateAnswerHead {
+			continue
+		}
+		if rest := len(come) - i; rest < gateAnswerSize {
+			missing = gateAnswerSize - rest
+			break
+		}
+		frame := come[i : i+gateAnswerSize]
+		switch {
+		case frame[gateAnswerSize-1] != ^sum8(frame[:gateAnswerSize-1]):
+			wrong = frame
+		case frame[2] != machine:
+			return nil, 0, nil, fmt.Errorf("%w: from machine %d, asked %d", errGarbled, frame[2], machine)
 		default:
-			frame := rest[:gateAnswerSize]
-			body, sum := frame[:gateAnswerSize-1], frame[gateAnswerSize-1]
-			switch {
-			case sum != ^sum8(body):
-				wrong = fmt.Errorf("%w: checksum of % X is wrong, fits: %s", errGarbled, frame, fits(body, sum))
-			case frame[2] != machine:
-				return nil, 0, nil, fmt.Errorf("%w: from machine %d, asked %d", errGarbled, frame[2], machine)
-			default:
-				return frame, 0, nil, nil
-			}
+			return frame, 0, nil, nil
 		}
 	}
 	switch {
-	case wrong != nil:
-		return nil, 0, nil, wrong
 	case len(come) > mostNoise:
-		return nil, 0, nil, fmt.Errorf("%w: %d bytes and no answer in them", errGarbled, len(come))
+		return nil, 0, wrong, fmt.Errorf("%w: %d bytes and no answer in them", errGarbled, len(come))
+	case wrong != nil && missing == gateAnswerSize:
+		return nil, 0, wrong, gateDamage(wrong)
 	}
-	return nil, gateAnswerSize, nil, nil
+	return nil, missing, wrong, nil
+}
+
+// gateDamage says what is wrong with the sum of a frame.
+func gateDamage(frame []byte) error {
+	body, sum := frame[:gateAnswerSize-1], frame[gateAnswerSize-1]
+	return fmt.Errorf("%w: checksum of % X is wrong, fits: %s", errGarbled, frame, fits(body, sum))
 }
 
 // fits names the rules by which a sum would be right: manuals err, and boards
@@ -150,14 +157,14 @@ type gateStation struct{ settings *Gate7F }
 
 func (g *gateStation) read(ctx context.Context, w *wire, tries int) (Reading, error) {
 	machine := byte(g.settings.Station)
-	var wrong error
+	var wrong []byte
 	find := func(come []byte) (frame []byte, missing int, err error) {
 		frame, missing, wrong, err = gateFind(machine, come)
 		return frame, missing, err
 	}
 	frame, err := w.ask(ctx, gateStatus(machine), find, gateAnswerSize, cmp.Or(g.settings.Timeout, gateTimeout), tries)
 	if wrong != nil && transient(err) {
-		err = wrong // it says more than that nothing came behind it
+		err = gateDamage(wrong) // it says more than that nothing came behind it
 	}
 	if err != nil {
 		return Reading{}, fmt.Errorf("read totals of machine %d: %w", machine, err)
