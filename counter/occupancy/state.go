@@ -295,7 +295,7 @@ func (s *state) check() error {
 		{s.Filter.people(), 0, most}, {s.Filter.Owed, 0, most}, {s.Filter.Mean[longer], -1, 1}, {s.Filter.Mean[astray], -most, most},
 		{s.Anchor.First, 0, most}, {s.Anchor.Second, -most, most}, {s.Anchor.Third, 0, most}, {s.Crew.Present, 0, most},
 		{s.Doubt, 0, most * most}, {s.Eaten, 0, most}, {s.Gap, -most, most},
-		{float64(l.Days), 0, most}, {l.Balance, -limit, limit}, {l.Noise, 0, most}, {l.Stay, shortest, longest}, {l.Spread, 0, most}, {l.Varying, 0, most},
+		{float64(l.Days), 0, most}, {l.Balance, -limit, limit}, {l.Noise, 0, most}, {l.Stay, 1e-3, 24 * 60}, {l.Spread, 0, most}, {l.Varying, 0, most},
 	} {
 		if !(r.value >= r.least && r.value <= r.most) {
 			return errors.New("a number is out of its range")

@@ -98,3 +98,16 @@ func TestLate(t *testing.T) {
 		t.Errorf("%d in at 9:50", in)
 	}
 }
+
+// TestConfiguredStay goes on after a restart with any stay that may be configured.
+func TestConfiguredStay(t *testing.T) {
+	for _, stay := range []time.Duration{time.Second, 8 * time.Hour} {
+		s := hall(1)
+		s.Stay = stay
+		e := New(s)
+		e.Apply(pass("1", at(9, 0), 3, 0))
+		d := disk{}
+		d.store(e)
+		d.load(t, New(s))
+	}
+}
