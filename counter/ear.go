@@ -23,7 +23,7 @@ type Ear struct {
 	members []*member
 
 	mu        sync.Mutex
-	strangers map[string]time.Time // units that are not configured, and when they were last heard
+	strangers map[string]bool // units that are not configured
 }
 
 const (
@@ -32,10 +32,9 @@ const (
 )
 
 // NewEar puts the counters of one line together; the arguments are those of
-// NewBus, but that poll says nothing of counters that speak when they have
-// something to say. How long one may be silent is for its kind to know.
-func NewEar(line device.Address, counters []Config, _ time.Duration, marks func(device string) ([]byte, error), sink Sink, log *slog.Logger) (*Ear, error) {
-	e := &Ear{line: line, strangers: map[string]time.Time{}}
+// NewBus. How long one may be silent is for its kind to know.
+func NewEar(line device.Address, counters []Config, marks func(device string) ([]byte, error), sink Sink, log *slog.Logger) (*Ear, error) {
+	e := &Ear{line: line, strangers: map[string]bool{}}
 	books := &books{marks, sink, log}
 	err := each(line, counters, func(k Kind, c Config) error {
 		switch {
@@ -122,11 +121,9 @@ func (u *units) stranger(name string) {
 	e := u.ear
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if _, known := e.strangers[name]; !known {
-		if len(e.strangers) >= mostStrangers {
-			return
-		}
-		e.members[0].books.log.Warn("a counter that is not configured speaks", "kind", e.kind.Name, "device", name)
+	if e.strangers[name] || len(e.strangers) >= mostStrangers {
+		return
 	}
-	e.strangers[name] = time.Now()
+	e.strangers[name] = true
+	e.members[0].books.log.Warn("a counter that is not configured speaks", "kind", e.kind.Name, "device", name)
 }

@@ -20,13 +20,7 @@ func gateKind() Kind {
 		Sensor:   Gate,
 		Schemes:  []string{device.SchemeSerial, device.SchemeTCP},
 		Settings: func() Settings { return new(Gate7F) },
-		station: func(_ device.Address, s Settings) (station, error) {
-			g, ok := s.(*Gate7F)
-			if !ok {
-				return nil, settingsError("gate-7e7f", s)
-			}
-			return &gateStation{g}, nil
-		},
+		station:  stationOf("gate-7e7f", func(_ device.Address, s *Gate7F) station { return &gateStation{s} }),
 	}
 }
 

@@ -22,13 +22,7 @@ func hpcKind() Kind {
 		Sensor:   Beam,
 		Schemes:  []string{device.SchemeSerial, device.SchemeTCP},
 		Settings: func() Settings { return new(HPC) },
-		station: func(_ device.Address, s Settings) (station, error) {
-			h, ok := s.(*HPC)
-			if !ok {
-				return nil, settingsError("hpc", s)
-			}
-			return &hpcStation{h}, nil
-		},
+		station:  stationOf("hpc", func(_ device.Address, s *HPC) station { return &hpcStation{s} }),
 	}
 }
 

@@ -79,7 +79,7 @@ type Owner interface {
 func NewOwner(line device.Address, counters []Config, poll time.Duration, marks func(device string) ([]byte, error), sink Sink, log *slog.Logger) (Owner, error) {
 	if len(counters) > 0 {
 		if k, err := Kinds().Find(counters[0].Kind); err == nil && !k.Asked(line, counters[0].Settings) {
-			return NewEar(line, counters, poll, marks, sink, log)
+			return NewEar(line, counters, marks, sink, log)
 		}
 	}
 	return NewBus(line, counters, poll, marks, sink, log)
@@ -109,6 +109,17 @@ func each(line device.Address, counters []Config, add func(Kind, Config) error) 
 		}
 	}
 	return nil
+}
+
+// stationOf is the station of a kind whose settings are an S.
+func stationOf[S Settings](kind string, build func(line device.Address, s S) station) func(device.Address, Settings) (station, error) {
+	return func(line device.Address, s Settings) (station, error) {
+		own, ok := s.(S)
+		if !ok {
+			return nil, settingsError(kind, s)
+		}
+		return build(line, own), nil
+	}
 }
 
 // settingsError says that a kind was given the settings of another.

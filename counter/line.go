@@ -21,7 +21,7 @@ func lineKind() Kind {
 		Sensor:   Beam,
 		Schemes:  []string{device.SchemeSerial, device.SchemeTCP, device.SchemeTCPListen, device.SchemeUDPListen},
 		Settings: func() Settings { return new(Text) },
-		station:  newTextStation,
+		station:  stationOf("line", func(_ device.Address, s *Text) station { return &textStation{newTextFormat(s)} }),
 		hear:     hearText,
 		asked: func(_ device.Address, s Settings) bool {
 			t, ok := s.(*Text)

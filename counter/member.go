@@ -209,26 +209,23 @@ func (m *member) note(r Reading, update Update) {
 	if update.Pass.In+update.Pass.Out > 0 {
 		s.LastPass = update.Pass.To
 	}
-	level := slog.LevelWarn
+	anew := func(level slog.Level) {
+		m.books.log.Log(context.Background(), level, "counter began anew", "device", s.ID, "kind", s.Kind, "note", string(update.Note), "in", s.In, "out", s.Out)
+	}
 	switch update.Note {
 	case Reset:
 		s.Resets++
+		anew(slog.LevelWarn)
 	case Rollover:
 		s.Rollovers++
-		level = slog.LevelInfo // as it should
+		anew(slog.LevelInfo) // as it should
 	case Rebased:
 		s.Rebases++
+		anew(slog.LevelWarn)
 	case Gap:
 		s.Gaps++
-		level = slog.LevelDebug
 	case Duplicate:
 		s.Duplicates++
-		level = slog.LevelDebug
-	default:
-		level = slog.LevelDebug - 1
-	}
-	if level >= slog.LevelInfo {
-		m.books.log.Log(context.Background(), level, "counter began anew", "device", s.ID, "kind", s.Kind, "note", string(update.Note), "in", s.In, "out", s.Out)
 	}
 	c := m.complaint
 	m.mu.Unlock()

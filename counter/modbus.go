@@ -20,13 +20,9 @@ func modbusKind() Kind {
 		Sensor:   Beam, // most are inputs behind a beam; a gate's settings say so
 		Schemes:  []string{device.SchemeSerial, device.SchemeTCP},
 		Settings: func() Settings { return new(Modbus) },
-		station: func(line device.Address, s Settings) (station, error) {
-			m, ok := s.(*Modbus)
-			if !ok {
-				return nil, settingsError("modbus", s)
-			}
-			return &modbusStation{settings: m, framing: m.framing(line)}, nil
-		},
+		station: stationOf("modbus", func(line device.Address, s *Modbus) station {
+			return &modbusStation{settings: s, framing: s.framing(line)}
+		}),
 	}
 }
 

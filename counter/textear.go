@@ -15,14 +15,6 @@ import (
 // textStation is a counter that answers with a line of text.
 type textStation struct{ format *textFormat }
 
-func newTextStation(_ device.Address, s Settings) (station, error) {
-	t, ok := s.(*Text)
-	if !ok {
-		return nil, settingsError("line", s)
-	}
-	return &textStation{newTextFormat(t)}, nil
-}
-
 func (t *textStation) read(ctx context.Context, w *wire, tries int) (Reading, error) {
 	s := t.format.settings
 	if !t.format.tells(Total) {
