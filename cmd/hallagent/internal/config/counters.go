@@ -73,19 +73,11 @@ func (c *Config) checkPlaces(d *decoder) {
 	stations := map[string]string{}
 	for i, k := range c.Counters {
 		path := fmt.Sprintf("counters[%d]", i)
-		kind, err := counter.Kinds().Find(k.Kind)
-		if err != nil || k.Settings == nil {
+		if k.Settings == nil {
 			continue
 		}
 		line, ok := c.LineOf(k.Line)
-		if ok && line.URL.Scheme != "" && !slices.Contains(kind.Schemes, line.URL.Scheme) {
-			d.fail(path+".line", "its line is one of "+strings.Join(kind.Schemes, ", "), "kind %s is not for a %s line", k.Kind, line.URL.Scheme)
-			continue
-		}
-		for _, p := range k.Settings.Check(line.URL.Address) {
-			d.fail(join(path, p.Key), p.Hint, "%s", p.Cause)
-		}
-		if !ok {
+		if !k.suits(d, path, "line", line.URL.Address) || !ok {
 			continue
 		}
 		key, value := k.Settings.Place()
@@ -100,6 +92,23 @@ func (c *Config) checkPlaces(d *decoder) {
 			}
 		}
 	}
+}
+
+// suits asks a counter's kind what it thinks of the line, and of its own keys on
+// it. False says that such a line is not for it, which is told at key.
+func (k Counter) suits(d *decoder, path, key string, line device.Address) bool {
+	kind, err := counter.Kinds().Find(k.Kind)
+	if err != nil {
+		return false
+	}
+	if line.Scheme != "" && !slices.Contains(kind.Schemes, line.Scheme) {
+		d.fail(join(path, key), "its line is one of "+strings.Join(kind.Schemes, ", "), "kind %s is not for a %s line", k.Kind, line.Scheme)
+		return false
+	}
+	for _, p := range k.Settings.Check(line) {
+		d.fail(join(path, p.Key), p.Hint, "%s", p.Cause)
+	}
+	return true
 }
 
 // checkPair looks whether two counters can share a line.
@@ -143,16 +152,10 @@ func ParseCounter(text []byte, line device.Address) (Counter, Problems) {
 	if d.syntax {
 		return k, d.sorted()
 	}
-	kind, err := counter.Kinds().Find(k.Kind)
-	switch {
-	case err != nil:
+	if k.Settings == nil {
 		d.fail("kind", suggest(k.Kind, counter.Kinds().Names()), "there is no kind of counter %q", k.Kind)
-	case !slices.Contains(kind.Schemes, line.Scheme):
-		d.fail("kind", "its line is one of "+strings.Join(kind.Schemes, ", "), "kind %s is not for a %s line", k.Kind, line.Scheme)
-	default:
-		for _, p := range k.Settings.Check(line) {
-			d.fail(p.Key, p.Hint, "%s", p.Cause)
-		}
+	} else {
+		k.suits(d, "", "kind", line)
 	}
 	return k, d.sorted()
 }
