@@ -166,21 +166,11 @@ func (h *hall) watched() bool {
 	return !slices.ContainsFunc(h.counters, func(c passage) bool { return c.Asked() < 2 })
 }
 
-// shares of the doors in the traffic: the first is the main entrance.
-func shares(doors int) []float64 {
-	all := make([]float64, doors)
-	for i := range all {
-		all[i] = 0.3 / float64(max(1, doors-1))
-	}
-	all[0] = 0.7
-	return all
-}
-
 // day lets the people of one day pass.
 func (h *hall) day(ctx context.Context, p *printer, n int) {
 	p.say("hall", "day %d begins at 08:20; %.0f s of it pass each second", n, h.speed)
 	rnd := rand.New(rand.NewPCG(rand.Uint64(), 1))
-	day := visitors.Hall{Visitors: 620, Stay: stay, Shares: shares(len(h.counters))}.Day(rnd)
+	day := visitors.Hall{Visitors: 620, Stay: stay, Shares: visitors.Shares(len(h.counters), 0.7)}.Day(rnd)
 	start := time.Now()
 	for _, q := range day.Passes {
 		if !wait(ctx, time.Until(start.Add(time.Duration(float64(q.At-dawn)/h.speed)))) {

@@ -145,6 +145,14 @@ func (h Hall) filled() Hall {
 	return h
 }
 
+// Shares are those of so many doors in the traffic: the first is the main entrance
+// and has that share, the others the rest.
+func Shares(doors int, main float64) []float64 {
+	all := slices.Repeat([]float64{(1 - main) / float64(max(1, doors-1))}, doors)
+	all[0] = main
+	return all
+}
+
 // door draws a door by its share.
 func (h Hall) door(rnd *rand.Rand) int {
 	var sum float64
