@@ -20,15 +20,14 @@ func TestCount(t *testing.T) {
 	if err := os.WriteFile(secret, []byte("0123456789abcdefghij"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const registers = "map: {in: {function: 3, address: 0, words: 2, order: high}, out: {function: 3, address: 2, words: 2, order: high}}"
 	for _, c := range []struct {
 		name, kind string
 		sim        []string // flags of the simulator; PORT is a free one
 		line, with string
 		turned     bool // in is seen as out
 	}{
-		{"modbus", "modbus", []string{"--tcp", "PORT"}, "tcp://PORT", "station: 1, " + registers, false},
-		{"modbus on a terminal, turned", "modbus", []string{"--pty", "TTY"}, "serial://TTY?baud=9600", "station: 1, swap: true, " + registers, true},
+		{"modbus", "modbus", []string{"--tcp", "PORT"}, "tcp://PORT", "station: 1, " + registerMap, false},
+		{"modbus on a terminal, turned", "modbus", []string{"--pty", "TTY"}, "serial://TTY?baud=9600", "station: 1, swap: true, " + registerMap, true},
 		{"gate", "gate-7e7f", []string{"--kind", "gate-7e7f", "--pty", "TTY", "--station", "2"}, "serial://TTY?baud=9600", "station: 2", false},
 		{"hpc", "hpc", []string{"--kind", "hpc", "--tcp", "PORT"}, "tcp://PORT", "station: 1", false},
 		{"line", "line", []string{"--kind", "line", "--tcp", "PORT"}, "tcp://PORT", "preset: in-out", false},

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"net"
-	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
@@ -31,25 +28,9 @@ func (w *world) addBus(name string, tcp bool) (all []*sim.ModbusCounter) {
 	for n := range onEachLine {
 		all = append(all, sim.NewModbusCounter(sim.ModbusOptions{Station: byte(n + 1), In: registers.in, Out: registers.out, Baud: 9600}))
 	}
-	url := ""
-	if tcp {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		url = "tcp://" + l.Addr().String()
-		owned(w.t, func(ctx context.Context) { sim.ServeModbusTCP(ctx, l, all...) })
-	} else {
-		pty := w.pty("tty-" + name)
-		url = "serial://" + filepath.Join(w.dir, "tty-"+name) + "?baud=9600"
-		owned(w.t, func(ctx context.Context) { sim.ServeModbusRTU(ctx, pty, all...) })
-	}
-	w.lines = append(w.lines, fmt.Sprintf("{id: l-%s, url: %q, poll: %v}", name, url, w.poll))
+	w.addLine("l-"+name, w.serveModbus(name, tcp, 9600, all...))
 	for n := range all {
-		door := fmt.Sprintf("%s-%d", name, n+1)
-		w.doors = append(w.doors, fmt.Sprintf("{id: %s}", door))
-		w.counter = append(w.counter, fmt.Sprintf("{id: k-%s, kind: modbus, line: l-%s, station: %d, door: %s, "+
-			"map: {in: {function: 3, address: 0, words: 2, order: high}, out: {function: 3, address: 2, words: 2, order: high}}}", door, name, n+1, door))
+		w.addKind(fmt.Sprintf("k-%s-%d", name, n+1), "modbus", "l-"+name, fmt.Sprintf("station: %d, %s", n+1, registerMap))
 	}
 	return all
 }

@@ -90,16 +90,6 @@ func (h simHall) sensors() ([]visitors.Sensor, error) {
 	return all, nil
 }
 
-// shares of the doors: the main entrance takes 60 per cent, the others the rest.
-func shares(doors int) []float64 {
-	all := make([]float64, doors)
-	for i := range all {
-		all[i] = 0.4 / float64(max(1, doors-1))
-	}
-	all[0] = 0.6
-	return all
-}
-
 func (h simHall) Run(ctx context.Context, s streams) error {
 	var counters []*sim.ModbusCounter
 	for n := range h.Doors {
@@ -119,15 +109,18 @@ func (h simHall) Run(ctx context.Context, s streams) error {
 		serve = func(ctx context.Context) error { return sim.ServeModbusRTU(ctx, pty, counters...) }
 	}
 	fmt.Fprintf(s.err, "hall of %d doors on %s, stations 1 to %d\n", h.Doors, name, h.Doors)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	served := make(chan error, 1)
-	go func() { served <- serve(ctx) }()
-	err = h.live(ctx, s.out, counters)
-	cancel()
-	if serveErr := <-served; err == nil && ctx.Err() == nil {
-		err = serveErr
+	inner, cancel := context.WithCancelCause(ctx)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		cancel(serve(inner)) // a device that fails ends the day
+	}()
+	err = h.live(inner, s.out, counters)
+	if err != nil && ctx.Err() == nil {
+		err = cmp.Or(context.Cause(inner), err)
 	}
+	cancel(nil)
+	<-served
 	return err
 }
 
@@ -147,7 +140,7 @@ func (h simHall) live(ctx context.Context, out io.Writer, counters []*sim.Modbus
 		return err
 	}
 	rnd := rand.New(rand.NewPCG(h.Seed, 1))
-	people := visitors.Hall{Visitors: h.Visitors, Shares: shares(h.Doors), Leak: h.Leak}
+	people := visitors.Hall{Visitors: h.Visitors, Shares: visitors.Shares(h.Doors, 0.6), Leak: h.Leak}
 	if h.Staff > 0 {
 		people.Staff = []visitors.Shift{{From: 8*time.Hour + 20*time.Minute, People: h.Staff}, {From: 17*time.Hour + 40*time.Minute}}
 	}

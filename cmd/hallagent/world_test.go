@@ -170,28 +170,31 @@ var registers = struct{ in, out sim.ModbusRegisters }{
 func (w *world) addCounter(door string, tcp bool) *sim.ModbusCounter {
 	w.t.Helper()
 	c := sim.NewModbusCounter(sim.ModbusOptions{Station: 1, In: registers.in, Out: registers.out, Start: [2]uint64{65530, 70000}})
-	url := ""
-	if tcp {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		url = "tcp://" + l.Addr().String()
-		owned(w.t, func(ctx context.Context) { sim.ServeModbusTCP(ctx, l, c) })
-	} else {
-		pty := w.pty("tty-" + door)
-		url = "serial://" + pty.Name + "?baud=115200"
-		owned(w.t, func(ctx context.Context) { sim.ServeModbusRTU(ctx, pty, c) })
-	}
-	w.lines = append(w.lines, fmt.Sprintf("{id: l-%s, url: %q, poll: %v}", door, url, w.poll))
+	w.addLine("l-"+door, w.serveModbus(door, tcp, 115200, c))
 	w.configCounter(door)
 	return c
 }
 
+// serveModbus serves counters on TCP or on a terminal at that rate, and gives the
+// url of their line.
+func (w *world) serveModbus(name string, tcp bool, baud int, counters ...*sim.ModbusCounter) (url string) {
+	w.t.Helper()
+	if tcp {
+		l := w.listener()
+		owned(w.t, func(ctx context.Context) { sim.ServeModbusTCP(ctx, l, counters...) })
+		return "tcp://" + l.Addr().String()
+	}
+	pty := w.pty("tty-" + name)
+	owned(w.t, func(ctx context.Context) { sim.ServeModbusRTU(ctx, pty, counters...) })
+	return fmt.Sprintf("serial://%s?baud=%d", pty.Name, baud)
+}
+
+// registerMap is where the totals of these counters are.
+const registerMap = "map: {in: {function: 3, address: 0, words: 2, order: high}, out: {function: 3, address: 2, words: 2, order: high}}"
+
 func (w *world) configCounter(door string) {
 	w.doors = append(w.doors, fmt.Sprintf("{id: %s}", door))
-	w.counter = append(w.counter, fmt.Sprintf("{id: k-%s, kind: modbus, line: l-%s, station: 1, door: %s, "+
-		"map: {in: {function: 3, address: 0, words: 2, order: high}, out: {function: 3, address: 2, words: 2, order: high}}}", door, door, door))
+	w.counter = append(w.counter, fmt.Sprintf("{id: k-%s, kind: modbus, line: l-%s, station: 1, door: %s, %s}", door, door, door, registerMap))
 }
 
 func (w *world) data() string { return filepath.Join(w.dir, "data") }
