@@ -59,9 +59,10 @@ export function draw(day, capacity, borders) {
     drawing.append(svg("text", { x: left + 4, y: y(n) - 3 }, names[i]));
   });
   for (const run of pieces(steps)) {
-    const up = run.map((s) => `${at(s)},${y(s.high)}`), down = run.map((s) => `${at(s)},${y(s.low)}`).reverse();
-    drawing.append(svg("polygon", { class: "band", points: [...up, ...down].join(" ") }));
-    drawing.append(svg("polyline", { class: "number", points: run.map((s) => `${at(s)},${y(s.people)}`).join(" ") }));
+    // A line from where the first step began, so that one alone is seen, too.
+    const line = (value) => [`${x(hour(run[0].minute))},${y(value(run[0]))}`, ...run.map((s) => `${at(s)},${y(value(s))}`)];
+    drawing.append(svg("polygon", { class: "band", points: [...line((s) => s.high), ...line((s) => s.low).reverse()].join(" ") }));
+    drawing.append(svg("polyline", { class: "number", points: line((s) => s.people).join(" ") }));
   }
   const peak = known.reduce((a, b) => (b.people > a.people ? b : a));
   $("curve").setAttribute("aria-label", t().curve(day.day, peak.people, clock(peak.minute), known.at(-1).people, clock(known.at(-1).minute)));
