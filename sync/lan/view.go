@@ -98,5 +98,16 @@ type Stream struct {
 	Pending uint64 `json:"pending"`
 	Dropped uint64 `json:"dropped"`
 
-	Replaced bool `json:"replaced,omitempty"` // begun anew in this run, although there had been one
+	Damages  []Damage `json:"damages,omitempty"`  // what was found damaged and set aside
+	Replaced bool     `json:"replaced,omitempty"` // begun anew in this run, although there had been one
+}
+
+// Damage is a store that was found damaged, and what became of its records.
+type Damage struct {
+	At    time.Time `json:"at"`
+	File  string    `json:"file"` // where it lies now
+	Saved uint64    `json:"saved"`
+	Lost  uint64    `json:"lost"`
+	Open  bool      `json:"open"`  // and perhaps more are lost
+	Marks bool      `json:"marks"` // what counters and the estimate had reached is still known
 }

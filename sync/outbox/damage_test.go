@@ -158,7 +158,7 @@ func damage(t *testing.T, o *Outbox, seq uint64) {
 	err := o.handle.db.Update(func(tx *bolt.Tx) error {
 		bucket := tx.Bucket(epochBucket(o.Status().Epoch))
 		b := bytes.Clone(bucket.Get(key(seq)))
-		if b == nil || b[4] != kindValue {
+		if b == nil || kindOf(b) != kindValue {
 			return nil
 		}
 		b[len(b)-1] ^= 0x40
@@ -171,7 +171,7 @@ func damage(t *testing.T, o *Outbox, seq uint64) {
 
 func TestSalvagedEpochGoesFirst(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "visits.db")
-	o, stop := startStop(t, Options{Path: path, NewEpoch: func() (string, error) { return "000002-00000002", nil }})
+	o, stop := startStop(t, Options{Path: path, NewEpoch: func() (string, string, error) { return "000002-00000002", "", nil }})
 	add(t, o, "new")
 	const old = "000001-00000001"
 	err := o.handle.db.Update(func(tx *bolt.Tx) error {
@@ -180,9 +180,7 @@ func TestSalvagedEpochGoesFirst(t *testing.T) {
 			return err
 		}
 		for seq := uint64(7); seq < 10; seq++ {
-			b := encode(kindValue, time.Now(), []byte("old"))
-			seal(key(seq), b)
-			if err := bucket.Put(key(seq), b); err != nil {
+			if err := put(bucket, epochBucket(old), 1, seq, encodeValue(time.Now(), []byte("old"))); err != nil {
 				return err
 			}
 		}
@@ -190,6 +188,7 @@ func TestSalvagedEpochGoesFirst(t *testing.T) {
 		if s, err = stateOf(tx); err != nil {
 			return err
 		}
+		s.Epochs = append([]span{{Epoch: old, Acknowledged: 6, Last: 9}}, s.Epochs...)
 		s.Accepted, s.Pending, s.PendingBytes = s.Accepted+3, s.Pending+3, s.PendingBytes+3*(3+headerSize+8)
 		return s.save(tx)
 	})

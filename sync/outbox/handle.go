@@ -15,7 +15,15 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-var errPanic = errors.New("bbolt gave up")
+var (
+	errPanic  = errors.New("bbolt gave up")
+	errLocked = errors.New("another process holds it")
+)
+
+const (
+	lockName = ".lock"
+	growth   = 1 << 20 // bytes that a file grows by, once it has them
+)
 
 // guard turns a panic into an error. bbolt panics on pages it does not
 // understand, and a file that lost its end faults in the memory map.
@@ -36,14 +44,16 @@ type handle struct {
 	stuck bool // a panic left bbolt's own locks taken
 }
 
-// openFile opens or makes the file at path.
-func openFile(path string) (*handle, error) {
+// openFile opens or makes the file at path, which may grow to limit bytes; 0 means
+// as far as the disk goes.
+func openFile(path string, limit int64) (*handle, error) {
 	h := &handle{}
 	_, err := os.Stat(path)
 	created := errors.Is(err, fs.ErrNotExist)
 	err = guard(func() (err error) {
 		h.db, err = bolt.Open(path, 0o600, &bolt.Options{
 			Timeout:        2 * time.Second,
+			MaxSize:        int(limit),
 			FreelistType:   bolt.FreelistMapType,
 			NoStatistics:   true,
 			NoFreelistSync: false, // without a stored free list a store of 1 GB opens in 17 s
@@ -60,10 +70,11 @@ func openFile(path string) (*handle, error) {
 			h.file.Close()
 		}
 		if errors.Is(err, berrors.ErrTimeout) {
-			return nil, fmt.Errorf("open %s: another process holds it: %w", path, err)
+			return nil, fmt.Errorf("open %s: %w", path, errLocked)
 		}
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	h.db.AllocSize = growth
 	if created {
 		if err := syncDir(filepath.Dir(path)); err != nil {
 			h.close()
@@ -71,6 +82,16 @@ func openFile(path string) (*handle, error) {
 		}
 	}
 	return h, nil
+}
+
+// writeFile writes a small file and makes it durable.
+func writeFile(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // syncDir makes the name of a new file survive a power cut.
@@ -109,6 +130,11 @@ func (h *handle) update(f func(*bolt.Tx) error) error {
 	return err
 }
 
+// view runs f in a read transaction.
+func (h *handle) view(f func(*bolt.Tx) error) error {
+	return guard(func() error { return h.db.View(f) })
+}
+
 // close frees the file for the next open. After a panic that left bbolt locked
 // only the descriptor is closed; the memory map stays until the process ends.
 func (h *handle) close() error {
@@ -118,12 +144,17 @@ func (h *handle) close() error {
 	return guard(h.db.Close)
 }
 
+const codeDamaged = "damaged"
+
 // cause gives the stable code of an error and the operator's hint.
 func cause(err error) (code, hint string) {
 	switch {
+	case errors.Is(err, errPages), errors.Is(err, errBadState), errors.Is(err, errHole), errors.Is(err, errDamaged), errors.Is(err, errPanic),
+		errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
+		return codeDamaged, "The file is damaged: it is set aside and what can be read of it is saved, see the log. Check the disk."
 	case errors.Is(err, errWrongStream):
 		return "wrong_stream", "The file belongs to another stream: correct the data folder, nothing was changed."
-	case errors.Is(err, berrors.ErrTimeout):
+	case errors.Is(err, errLocked):
 		return "locked", "Another process has the file open, perhaps a second hallagent or an outbox command: end it."
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "full", "The disk is full: free space on it. Records are accepted again by themselves."
@@ -133,9 +164,6 @@ func cause(err error) (code, hint string) {
 		return "permission", "The service's user may not write here: check the owner of the data folder."
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return "missing", "The data folder does not exist: create it or correct the configuration."
-	case errors.Is(err, errPanic), errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum),
-		errors.Is(err, berrors.ErrVersionMismatch), errors.Is(err, errBadState):
-		return "damaged", "The file is damaged: keep a copy of it, check the disk, then move it away; a new store starts by itself."
 	}
 	return "io", "The disk does not take what is written: check it and the kernel's log."
 }

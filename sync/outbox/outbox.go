@@ -13,9 +13,15 @@
 // last sequence of what it stands for. So the books balance at all times:
 // accepted = acknowledged + pending + dropped.
 //
-// Limits: the file does not shrink, its free pages are used again. A value has
-// at most MaxValue bytes. A file that bbolt refuses to open is left alone and
-// reported, not repaired. One process at a time.
+// A file that cannot be trusted any more is set aside, and what can be read of it
+// is taken over into a new one: salvaged records keep their epoch and sequence,
+// what is lost of them is told by gap records, and a new epoch begins with a gap
+// that names the old one. Memory never stands in for the disk.
+//
+// When nearly all is acknowledged, what is left is copied into a new file, since
+// bbolt's never shrinks. Acknowledged records are gone for good.
+//
+// Limits: a value has at most MaxValue bytes. One process at a time.
 package outbox
 
 import (
@@ -45,10 +51,12 @@ var ErrNoRecord = errors.New("no such record")
 
 // Options of an outbox.
 type Options struct {
-	Path     string                 // the bbolt file; its folder must exist
-	Stream   string                 // name of the stream, kept in the file and compared at each open
-	MaxSize  int64                  // most bytes that may be pending, 0 = no limit; beyond it the oldest are dropped
-	NewEpoch func() (string, error) // gives the epoch of a new store, as "000001-9f3a77c2": later ones sort after earlier ones
+	Path    string // the bbolt file; its folder must exist
+	Stream  string // name of the stream, kept in the file and compared at each open
+	MaxSize int64  // most bytes of pending records, and of the file from 1 MiB on; beyond it the oldest are dropped; 0 = no limit
+	// NewEpoch gives the epoch of a new store, as "000001-9f3a77c2": later ones sort
+	// after earlier ones. before is the one in use until now, "" if there was none.
+	NewEpoch func() (epoch, before string, err error)
 	Log      *slog.Logger
 }
 
@@ -64,19 +72,33 @@ type Mark struct {
 	Value []byte
 }
 
-// Gap stands for records that were lost.
+// Gap stands for records that were lost: From to To of Epoch, which is the epoch
+// of the gap's own position unless a new epoch begins with it. There, To may be
+// From-1: nothing is known to be lost.
 type Gap struct {
 	Epoch  string `json:"epoch"`
 	From   uint64 `json:"from"`
 	To     uint64 `json:"to"`
 	Count  uint64 `json:"count"`
-	Reason string `json:"reason"` // size or corruption
+	Open   bool   `json:"open,omitempty"` // and nobody can tell how many after To
+	Reason string `json:"reason"`
 }
 
 // Reasons of a Gap.
 const (
 	ReasonSize       = "size"
 	ReasonCorruption = "corruption"
+	ReasonSalvage    = "salvage" // begins the epoch after a salvage
+	ReasonRestore    = "restore" // begins the epoch of a store that replaces one that was not there
+)
+
+// Beginning says what became of a store when it was opened.
+type Beginning string
+
+const (
+	Fresh    Beginning = "fresh"    // the first of this stream
+	Replaced Beginning = "replaced" // there had been one, and its file was not there
+	Salvaged Beginning = "salvaged" // the file was damaged
 )
 
 // Record is what Read gives: a value, or a gap that replaces values.
@@ -104,11 +126,16 @@ type Status struct {
 	Accepted          uint64            `json:"accepted"`           // records, over the life of the store
 	AcknowledgedCount uint64            `json:"acknowledged_count"` // records
 	Pending           uint64            `json:"pending"`            // records, gaps not counted
-	PendingBytes      int64             `json:"pending_bytes"`
-	Gaps              uint64            `json:"gaps"`    // gap records that wait for delivery
-	Dropped           map[string]uint64 `json:"dropped"` // records by reason
+	PendingBytes      int64             `json:"pending_bytes"`      // nearly so after records were damaged
+	Gaps              uint64            `json:"gaps"`               // gap records that wait for delivery
+	Dropped           map[string]uint64 `json:"dropped"`            // records by reason
 	FileBytes         int64             `json:"file_bytes"`
 	Commits           uint64            `json:"commits"` // since the process started
+
+	Begun       Beginning     `json:"begun,omitempty"`         // how the store began, if it did in this run
+	Damages     []Damage      `json:"damages,omitempty"`       // files that were set aside and still lie there, oldest first
+	Compactions uint64        `json:"compactions"`             // since the process started
+	Pause       time.Duration `json:"longest_pause,omitempty"` // of those who append, by a compaction
 }
 
 // Outbox is the durable backlog of one stream. All methods may be called from
@@ -124,6 +151,12 @@ type Outbox struct {
 	taking  bool   // and batches
 	waiting *batch // what the next commit takes
 	tasks   []*task
+	wanted  []chan error // compactions that were asked for, see Compact
+
+	// Of Run alone: the store that was open last turned out to be damaged, and when
+	// that was so before.
+	suspect bool
+	doubted time.Time
 
 	mu     sync.RWMutex // held by readers for a whole transaction; taken to open and close
 	handle *handle
@@ -143,16 +176,17 @@ type batch struct {
 
 // entry is one caller's part of a batch.
 type entry struct {
-	value []byte // encoded record, nil when only marks are set
+	value []byte // encoded record, not yet sealed; nil when only marks are set
 	marks []Mark
 	seq   uint64
 }
 
-// task is work on records that exist: to acknowledge up to a position, or to
-// replace a damaged one by a gap.
+// task is work on records that exist: to acknowledge up to a position, to
+// replace a damaged one by a gap, or to give up a file that cannot be trusted.
 type task struct {
 	position Position
 	repair   bool
+	fault    error
 	err      error
 	done     chan struct{}
 }
@@ -178,7 +212,7 @@ func (o *Outbox) Append(ctx context.Context, value []byte, marks ...Mark) (Posit
 	if len(value) > MaxValue {
 		return Position{}, fmt.Errorf("append to %s: %d bytes, more than %d", o.opts.Stream, len(value), MaxValue)
 	}
-	return o.write(ctx, encode(kindValue, time.Now(), value), marks)
+	return o.write(ctx, encodeValue(time.Now(), value), marks)
 }
 
 // SetMarks sets marks without a record.
@@ -250,9 +284,9 @@ func (o *Outbox) signal() {
 // Mark gives the value last set under name, nil if there is none.
 func (o *Outbox) Mark(name string) ([]byte, error) {
 	var value []byte
-	err := o.view(func(tx *bolt.Tx) error {
-		value = slices.Clone(tx.Bucket(bucketMarks).Get([]byte(name)))
-		return nil
+	err := o.view(func(tx *bolt.Tx) (err error) {
+		value, err = markOf(tx, name)
+		return err
 	})
 	return value, err
 }
@@ -265,8 +299,11 @@ func (o *Outbox) Read(after Position, max, maxBytes int) ([]Record, error) {
 	for {
 		var records []Record
 		var damaged *Position
-		err := o.view(func(tx *bolt.Tx) (err error) {
-			records, damaged, err = read(tx, after, max, maxBytes)
+		err := o.view(func(tx *bolt.Tx) error {
+			s, err := stateOf(tx)
+			if err == nil {
+				records, damaged, err = s.read(tx, after, max, maxBytes)
+			}
 			return err
 		})
 		if err != nil || len(records) > 0 || damaged == nil {
@@ -279,14 +316,21 @@ func (o *Outbox) Read(after Position, max, maxBytes int) ([]Record, error) {
 	}
 }
 
-// view runs f in a read transaction.
+// view runs f in a read transaction. When that shows that the file cannot be
+// trusted, the writer is told to give it up.
 func (o *Outbox) view(f func(*bolt.Tx) error) error {
 	o.mu.RLock()
-	defer o.mu.RUnlock()
 	if o.handle == nil {
+		o.mu.RUnlock()
 		return ErrUnavailable
 	}
-	return guard(func() error { return o.handle.db.View(f) })
+	err := o.handle.view(f)
+	o.mu.RUnlock()
+	if !isDamage(err) {
+		return err
+	}
+	t := &task{fault: fmt.Errorf("read %s: %w", o.opts.Path, err), done: make(chan struct{})}
+	return o.do(context.Background(), t)
 }
 
 // Appended returns a channel that is closed when the next record, or gap, is on

@@ -9,57 +9,91 @@ import (
 	"time"
 )
 
-// A stored record is a header and the value:
+// Whatever the store keeps, record or gap, mark or its own state, is a header and
+// a body:
 //
-//	0  4  CRC-32C over everything after it and then the key, big-endian
-//	4  1  kind
-//	5  8  recorded time, nanoseconds since 1970 UTC, big-endian
-//	13 …  the value, or the gap in JSON
+//	0  4  CRC-32C over everything from 8 on, then from 4 to 8, then the key and
+//	      the name of the bucket
+//	4  4  opening: how often the store had been opened when this was written
+//	8  1  kind
+//	9  8  stamp: when a record was appended, nanoseconds since 1970 UTC; the
+//	      transaction that wrote a mark or the state
+//	17 …  body: the value, or JSON of a gap or the state
 //
-// The key comes last in the sum so that all but its eight bytes can be summed by
-// the caller, outside the transaction that gives the sequence.
-const headerSize = 13
+// All numbers are big-endian. What comes last in the sum is known only to the
+// writer; the rest is summed by the caller, outside the transaction. Key and
+// bucket are in it so that a value that is found in any page of a damaged file
+// tells where it belongs, and the opening so that of two that claim the same
+// place the later is known.
+const headerSize = 17
 
 const (
 	kindValue = 1
 	kindGap   = 2
+	kindMark  = 3
+	kindState = 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var errDamaged = errors.New("record is damaged")
 
-// encode makes a stored record that still lacks the key in its sum; seal adds it.
-func encode(kind byte, recorded time.Time, value []byte) []byte {
-	b := make([]byte, headerSize+len(value))
-	b[4] = kind
-	binary.BigEndian.PutUint64(b[5:], uint64(recorded.UnixNano()))
-	copy(b[headerSize:], value)
-	binary.BigEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
+// encode makes a stored value that seal has to complete.
+func encode(kind byte, stamp uint64, body []byte) []byte {
+	b := make([]byte, headerSize+len(body))
+	b[8] = kind
+	binary.BigEndian.PutUint64(b[9:], stamp)
+	copy(b[headerSize:], body)
+	binary.BigEndian.PutUint32(b, crc32.Checksum(b[8:], castagnoli))
 	return b
 }
 
-// seal completes the sum of an encoded record with its key.
-func seal(key, b []byte) {
-	binary.BigEndian.PutUint32(b, crc32.Update(binary.BigEndian.Uint32(b), castagnoli, key))
+// seal gives an encoded value its place.
+func seal(b []byte, opening uint32, bucket, key []byte) {
+	binary.BigEndian.PutUint32(b[4:], opening)
+	binary.BigEndian.PutUint32(b, place(binary.BigEndian.Uint32(b), b, bucket, key))
 }
 
-// check tells whether key and b are what seal left.
-func check(key, b []byte) bool {
-	return len(b) >= headerSize &&
-		binary.BigEndian.Uint32(b) == crc32.Update(crc32.Checksum(b[4:], castagnoli), castagnoli, key)
+func place(sum uint32, b, bucket, key []byte) uint32 {
+	sum = crc32.Update(sum, castagnoli, b[4:8])
+	sum = crc32.Update(sum, castagnoli, key)
+	return crc32.Update(sum, castagnoli, bucket)
 }
 
-// decode reads a stored record. The value of the record aliases b.
+// intact tells whether b is what seal left at that place.
+func intact(b, bucket, key []byte) bool {
+	return len(b) >= headerSize && sumOf(b) == place(crc32.Checksum(b[8:], castagnoli), b, bucket, key)
+}
+
+func sumOf(b []byte) uint32     { return binary.BigEndian.Uint32(b) }
+func openingOf(b []byte) uint32 { return binary.BigEndian.Uint32(b[4:]) }
+func kindOf(b []byte) byte      { return b[8] }
+func stampOf(b []byte) uint64   { return binary.BigEndian.Uint64(b[9:]) }
+
+// encodeValue makes the record of a value, not yet sealed.
+func encodeValue(recorded time.Time, value []byte) []byte {
+	return encode(kindValue, uint64(recorded.UnixNano()), value)
+}
+
+// encodeGap makes the record of a gap, not yet sealed.
+func encodeGap(g Gap) []byte {
+	body, err := json.Marshal(g)
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return encode(kindGap, uint64(time.Now().UnixNano()), body)
+}
+
+// decode reads a record of an epoch. Its value aliases b.
 func decode(epoch string, key, b []byte) (Record, error) {
-	if len(key) != 8 || !check(key, b) {
+	if len(key) != 8 || !intact(b, epochBucket(epoch), key) {
 		return Record{}, errDamaged
 	}
 	r := Record{
 		Position: Position{epoch, binary.BigEndian.Uint64(key)},
-		Recorded: time.Unix(0, int64(binary.BigEndian.Uint64(b[5:]))).UTC(),
+		Recorded: time.Unix(0, int64(stampOf(b))).UTC(),
 	}
-	switch b[4] {
+	switch kindOf(b) {
 	case kindValue:
 		r.Value = b[headerSize:]
 	case kindGap:
@@ -67,18 +101,7 @@ func decode(epoch string, key, b []byte) (Record, error) {
 			return Record{}, fmt.Errorf("%w: %w", errDamaged, err)
 		}
 	default:
-		return Record{}, fmt.Errorf("%w: kind %d", errDamaged, b[4])
+		return Record{}, fmt.Errorf("%w: kind %d", errDamaged, kindOf(b))
 	}
 	return r, nil
-}
-
-// encodeGap makes the stored record of a gap; its key is the gap's To.
-func encodeGap(g Gap) []byte {
-	value, err := json.Marshal(g)
-	if err != nil {
-		panic(err) // strings and numbers only
-	}
-	b := encode(kindGap, time.Now(), value)
-	seal(key(g.To), b)
-	return b
 }

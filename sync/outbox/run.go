@@ -4,18 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"runtime"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // Run opens the store and writes what is appended until ctx ends; then it writes
-// what still waits and closes. While the disk is unusable it tries again every
-// 5 s. After a write that failed it opens the store again at once for those who
-// read and acknowledge, since that is what makes room on a full disk, and lets
-// nobody append for 5 s. It returns nil.
+// what still waits and closes. A damaged file is salvaged. While the disk is
+// unusable it tries again every 5 s. After a write that failed it opens the store
+// again at once for those who read and acknowledge, since that is what makes room
+// on a full disk, and lets nobody append before the disk takes something. It
+// returns nil.
 func (o *Outbox) Run(ctx context.Context) error {
 	var failure struct {
 		text   string
@@ -24,19 +28,19 @@ func (o *Outbox) Run(ctx context.Context) error {
 	}
 	held := false
 	for ctx.Err() == nil {
-		var err error
-		held, err = o.serve(ctx, held)
+		wrote, err := o.serve(ctx, held)
 		if err == nil {
 			break
 		}
 		code, hint := cause(err)
+		held = wrote && code != codeDamaged
 		o.report(false, func(s *Status) { s.Code, s.Err, s.Hint = code, err.Error(), hint })
 		failure.count++
 		if err.Error() != failure.text || time.Since(failure.logged) >= 30*time.Second {
 			o.opts.Log.Error("outbox unusable", "stream", o.opts.Stream, "err", err, "hint", hint, "count", failure.count)
 			failure.text, failure.logged, failure.count = err.Error(), time.Now(), 0
 		}
-		if held {
+		if wrote {
 			continue
 		}
 		select {
@@ -52,34 +56,32 @@ func (o *Outbox) Run(ctx context.Context) error {
 // says that it failed after it was open. held keeps those who append out at
 // first.
 func (o *Outbox) serve(ctx context.Context, held bool) (wrote bool, err error) {
-	h, err := openFile(o.opts.Path)
+	unlock, err := lock(o.opts.Path)
 	if err != nil {
 		return false, err
 	}
-	w := &writer{o: o, h: h}
-	if w.state, err = load(h, o.opts); err != nil {
-		return false, errors.Join(err, h.close())
+	defer unlock()
+	w := &writer{o: o}
+	if err := w.open(); err != nil {
+		return false, err
 	}
 	for more := true; more; {
 		if more, err = w.commit(nil); err != nil {
-			return false, errors.Join(err, h.close())
+			return false, errors.Join(err, w.h.close())
 		}
 	}
 	o.mu.Lock()
-	o.handle = h
+	o.handle = w.h
 	o.mu.Unlock()
 	o.queue.Lock()
 	o.usable, o.taking = true, !held
 	o.queue.Unlock()
-	var release <-chan time.Time
-	if held {
-		release = time.After(o.retry)
-	} else {
+	if !held {
 		w.release()
 	}
 	o.notify()
 
-	err = w.loop(ctx, release)
+	err = w.loop(ctx, held)
 
 	// Who comes now is refused; who waited is answered.
 	o.queue.Lock()
@@ -87,6 +89,8 @@ func (o *Outbox) serve(ctx context.Context, held bool) (wrote bool, err error) {
 	b := o.take()
 	w.tasks = append(w.tasks, o.tasks...)
 	o.tasks = nil
+	wanted := o.wanted
+	o.wanted = nil
 	o.queue.Unlock()
 	if err == nil && (b != nil || len(w.tasks) > 0) {
 		_, err = w.commit(b)
@@ -104,10 +108,19 @@ func (o *Outbox) serve(ctx context.Context, held bool) (wrote bool, err error) {
 		t.err = gone
 		close(t.done)
 	}
+	for _, done := range wanted {
+		done <- gone
+	}
+	if w.copied != nil {
+		if c := w.stopCopy(); c.h != nil {
+			err = errors.Join(err, c.h.close())
+		}
+	}
 	o.mu.Lock()
 	o.handle = nil
 	o.mu.Unlock()
-	return err != nil, errors.Join(err, h.close())
+	o.suspect = isDamage(err)
+	return err != nil, errors.Join(err, w.h.close())
 }
 
 // take gives the waiting batch, nil if nobody waits. The caller holds queue.
@@ -123,10 +136,17 @@ func (o *Outbox) take() *batch {
 
 // writer is the one goroutine that writes; its state is what is on disk.
 type writer struct {
-	o     *Outbox
-	h     *handle
-	state state
-	tasks []*task // taken from the queue, not yet through
+	o         *Outbox
+	h         *handle
+	state     state
+	begun     Beginning // by load, "" if the store was there
+	tasks     []*task   // taken from the queue, not yet through
+	fileBytes int64
+
+	copied    chan *copying   // a compaction that is under way, nil if none is
+	stopCopy  func() *copying // ends it early
+	disturbed bool            // records were replaced in place since it began
+	notBefore time.Time       // of the next one
 }
 
 // release lets in who appends.
@@ -139,7 +159,7 @@ func (w *writer) release() {
 		w.tell(s)
 		s.Code, s.Err, s.Hint = "", "", ""
 	})
-	o.opts.Log.Info("outbox open", "stream", o.opts.Stream, "epoch", w.state.Epoch, "seq", w.state.Last, "pending", w.state.Pending)
+	o.opts.Log.Info("outbox open", "stream", o.opts.Stream, "epoch", w.state.current().Epoch, "seq", w.state.current().Last, "pending", w.state.Pending)
 	select {
 	case <-o.opened:
 	default:
@@ -147,8 +167,14 @@ func (w *writer) release() {
 	}
 }
 
-func (w *writer) loop(ctx context.Context, release <-chan time.Time) error {
+// loop writes until ctx ends, and looks every few seconds whether the disk takes
+// something again, if it did not, and whether the file still has its name.
+func (w *writer) loop(ctx context.Context, held bool) error {
 	o := w.o
+	look := time.NewTicker(o.retry)
+	defer look.Stop()
+	closed := make(chan struct{})
+	close(closed)
 	more := false
 	for {
 		runtime.Gosched() // whom the last commit woke may already have more: then it shares this one
@@ -157,17 +183,29 @@ func (w *writer) loop(ctx context.Context, release <-chan time.Time) error {
 		w.tasks = append(w.tasks, o.tasks...)
 		o.tasks = nil
 		o.queue.Unlock()
-		if b == nil && len(w.tasks) == 0 && !more {
-			select {
-			case <-ctx.Done():
+		idle := b == nil && len(w.tasks) == 0 && !more
+		wake := closed
+		if idle {
+			wake = o.wake
+		}
+		select {
+		case <-ctx.Done():
+			if idle {
 				return nil
-			case <-o.wake:
-				continue
-			case <-release:
-				release = nil
-				w.release()
-				continue
 			}
+		case c := <-w.copied:
+			if err := w.finish(c); err != nil {
+				return w.giveUp(b, err)
+			}
+		case <-look.C:
+			if err := w.look(ctx, &held); err != nil {
+				return w.giveUp(b, err)
+			}
+		case <-wake:
+		}
+		if idle {
+			w.consider(ctx, w.fileBytes)
+			continue
 		}
 		var err error
 		if more, err = w.commit(b); err != nil {
@@ -176,49 +214,82 @@ func (w *writer) loop(ctx context.Context, release <-chan time.Time) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		w.consider(ctx, w.fileBytes)
 	}
+}
+
+// giveUp answers a batch that was taken and will not be written.
+func (w *writer) giveUp(b *batch, err error) error {
+	if b != nil {
+		b.err = err
+		close(b.done)
+	}
+	return err
+}
+
+// look tries the disk if those who append wait for it, and writes the store anew
+// if somebody took its name away: what is open still holds everything.
+func (w *writer) look(ctx context.Context, held *bool) error {
+	if *held {
+		if err := w.probe(); err != nil {
+			return fmt.Errorf("write %s: %w", w.o.opts.Path, err)
+		}
+		*held = false
+		w.release()
+	}
+	if w.copied == nil && !w.named() {
+		w.o.opts.Log.Error("store has lost its name, it is written anew", "stream", w.o.opts.Stream, "err", "no "+w.o.opts.Path)
+		w.start(ctx)
+	}
+	return nil
+}
+
+// named tells whether the store's path still leads to the open file.
+func (w *writer) named() bool {
+	own, err := w.h.file.Stat()
+	if err != nil {
+		return true // of that the next write tells more
+	}
+	now, err := os.Stat(w.o.opts.Path)
+	return err == nil && os.SameFile(own, now) || err != nil && !errors.Is(err, fs.ErrNotExist)
+}
+
+// probe writes and removes as much as a record may take: pages that are free in
+// the file do, even if the disk has none.
+func (w *writer) probe() error {
+	name := []byte("probe")
+	value := make([]byte, MaxValue)
+	return errors.Join(
+		w.h.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketState).Put(name, value) }),
+		w.h.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketState).Delete(name) }),
+	)
 }
 
 // commit writes a batch, which may be nil, and a bounded part of the tasks in
 // one transaction and answers who waited for it. more says that records beyond
 // MaxSize are left to be dropped.
 func (w *writer) commit(b *batch) (more bool, err error) {
-	next := w.state.clone()
-	done := 0
-	var fileBytes int64
-	err = w.h.update(func(tx *bolt.Tx) (err error) {
-		if b != nil {
-			if err := next.appendTo(tx, b.entries); err != nil {
-				return err
-			}
+	next, done, more, err := w.try(b)
+	for errors.Is(err, berrors.ErrMaxSizeReached) {
+		if err = w.makeRoom(b); err == nil {
+			next, done, more, err = w.try(b)
 		}
-		if done, err = w.work(tx, &next); err != nil {
-			return err
-		}
-		if more, err = next.shed(tx, w.o.opts.MaxSize); err != nil {
-			return err
-		}
-		fileBytes = tx.Size()
-		return next.save(tx)
-	})
+	}
 	if err != nil {
 		err = fmt.Errorf("write %s: %w", w.o.opts.Path, err)
-		if b != nil {
-			b.err = err
-			close(b.done)
-		}
-		return false, err
+		return false, w.giveUp(b, err)
 	}
 	dropped := !maps.Equal(next.Dropped, w.state.Dropped)
-	news := next.Last > w.state.Last || dropped
+	news := next.current().Last > w.state.current().Last || dropped
+	w.disturbed = w.disturbed || dropped
 	w.state = next
 	w.o.note(func(s *Status) {
 		w.tell(s)
-		s.FileBytes = fileBytes
+		s.FileBytes = w.fileBytes
 		s.Commits++
 	})
 	if b != nil {
-		b.epoch = next.Epoch
+		b.epoch = next.current().Epoch
 		close(b.done)
 	}
 	for _, t := range w.tasks[:done] {
@@ -231,11 +302,85 @@ func (w *writer) commit(b *batch) (more bool, err error) {
 	return more, nil
 }
 
+// try writes one transaction; nothing is changed if it fails.
+func (w *writer) try(b *batch) (next state, done int, more bool, err error) {
+	next = w.state.clone()
+	var fileBytes int64
+	err = w.h.update(func(tx *bolt.Tx) (err error) {
+		if b != nil {
+			if err := next.appendTo(tx, b.entries); err != nil {
+				return err
+			}
+		}
+		if done, err = w.work(tx, &next); err != nil {
+			return err
+		}
+		if limit := w.o.opts.MaxSize; limit > 0 {
+			if more, err = next.shed(tx, limit); err != nil {
+				return err
+			}
+		}
+		fileBytes = tx.Size()
+		return next.save(tx)
+	})
+	if err == nil {
+		w.fileBytes = fileBytes
+	}
+	return next, done, more, err
+}
+
+// limit is how far the file may grow: not quite to MaxSize, since to delete
+// takes pages, too.
+func (w *writer) limit() int64 {
+	if w.o.opts.MaxSize < 1<<20 {
+		return 0
+	}
+	return w.o.opts.MaxSize - w.o.opts.MaxSize/headroom
+}
+
+// headroom is the part of MaxSize that is kept for deleting.
+const headroom = 16
+
+// makeRoom drops the oldest records when the file may not grow any more, so much
+// of them that it is not done for each batch. It fails when there are none.
+func (w *writer) makeRoom(b *batch) error {
+	room := w.o.opts.MaxSize / headroom
+	if b != nil {
+		for _, e := range b.entries {
+			room += 2 * size(e.value)
+		}
+	}
+	if w.state.Pending < 2 {
+		return fmt.Errorf("make room: %w", berrors.ErrMaxSizeReached)
+	}
+	keep := max(0, w.state.PendingBytes-room)
+	w.h.db.MaxSize = int(w.o.opts.MaxSize)
+	defer func() { w.h.db.MaxSize = int(w.limit()) }()
+	for more := true; more; {
+		next := w.state.clone()
+		err := w.h.update(func(tx *bolt.Tx) (err error) {
+			if more, err = next.shed(tx, keep); err != nil {
+				return err
+			}
+			return next.save(tx)
+		})
+		if err != nil {
+			return fmt.Errorf("make room: %w", err)
+		}
+		w.state, w.disturbed = next, true
+	}
+	w.o.note(w.tell)
+	return nil
+}
+
 // work does tasks until one is not through in this transaction; it gives how
 // many are. An error of a task is its caller's, not the transaction's.
 func (w *writer) work(tx *bolt.Tx, s *state) (done int, err error) {
 	for _, t := range w.tasks {
 		t.err = nil
+		if t.fault != nil {
+			return done, t.fault
+		}
 		if t.repair {
 			w.o.opts.Log.Error("record damaged on disk", "stream", s.Stream, "epoch", t.position.Epoch, "seq", t.position.Seq)
 			if err := s.repair(tx, t.position); err != nil {
@@ -259,7 +404,8 @@ func (w *writer) work(tx *bolt.Tx, s *state) (done int, err error) {
 // tell copies the state into a status.
 func (w *writer) tell(s *Status) {
 	st := &w.state
-	s.Epoch, s.First, s.Last, s.Acknowledged = st.Epoch, st.Acknowledged+1, st.Last, st.Acknowledged
+	e := st.current()
+	s.Epoch, s.First, s.Last, s.Acknowledged = e.Epoch, e.Acknowledged+1, e.Last, e.Acknowledged
 	s.Accepted, s.AcknowledgedCount = st.Accepted, st.AckedCount
 	s.Pending, s.PendingBytes, s.Gaps, s.Dropped = st.Pending, st.PendingBytes, st.Gaps, st.Dropped
 }

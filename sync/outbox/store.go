@@ -1,130 +1,53 @@
 package outbox
 
 import (
-	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 
 	bolt "go.etcd.io/bbolt"
 )
 
-// The file has one bucket per epoch, one for the marks and one with a single
-// value, the state. State and few marks are small enough for bbolt to keep them
-// inside the root page, so a commit writes no page of its own for them.
-var (
-	bucketMarks = []byte("marks")
-	bucketState = []byte("state")
-	keyState    = []byte("state")
-	epochPrefix = []byte("epoch/")
-)
-
-var (
-	errWrongStream = errors.New("file of another stream")
-	errBadState    = errors.New("state does not decode")
-)
-
 // perTransaction bounds the records that one transaction deletes, so that a
 // large acknowledgement does not hold up those who append.
 const perTransaction = 4096
 
-// state is what the store knows of itself; written in each transaction.
-type state struct {
-	Stream       string            `json:"stream"`
-	Epoch        string            `json:"epoch"`
-	Last         uint64            `json:"last"`
-	Acknowledged uint64            `json:"acknowledged"`
-	Accepted     uint64            `json:"accepted"`
-	AckedCount   uint64            `json:"acked_count"`
-	Pending      uint64            `json:"pending"`
-	PendingBytes int64             `json:"pending_bytes"`
-	Gaps         uint64            `json:"gaps"`
-	Dropped      map[string]uint64 `json:"dropped"`
-}
+// errHole says that records are missing where the state knows of some.
+var errHole = errors.New("records are missing")
 
-func (s state) clone() state {
-	s.Dropped = maps.Clone(s.Dropped)
-	return s
+// put seals a record and writes it.
+func put(bucket *bolt.Bucket, name []byte, opening uint32, seq uint64, b []byte) error {
+	k := key(seq)
+	seal(b, opening, name, k)
+	return bucket.Put(k, b)
 }
-
-func (s *state) save(tx *bolt.Tx) error {
-	b, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	return tx.Bucket(bucketState).Put(keyState, b)
-}
-
-// stateOf reads the state of a store.
-func stateOf(tx *bolt.Tx) (state, error) {
-	s := state{Dropped: map[string]uint64{}}
-	if err := json.Unmarshal(tx.Bucket(bucketState).Get(keyState), &s); err != nil {
-		return s, fmt.Errorf("%w: %w", errBadState, err)
-	}
-	return s, nil
-}
-
-// load reads the state, or lays out a new store under the epoch that newEpoch
-// gives. It writes in either case: only a store that takes a write is usable.
-func load(h *handle, o Options) (state, error) {
-	var s state
-	err := h.update(func(tx *bolt.Tx) error {
-		if tx.Bucket(bucketState) != nil {
-			var err error
-			if s, err = stateOf(tx); err != nil {
-				return err
-			}
-			if s.Stream != o.Stream {
-				return fmt.Errorf("%w: it holds %q, not %q", errWrongStream, s.Stream, o.Stream)
-			}
-			if tx.Bucket(epochBucket(s.Epoch)) == nil || tx.Bucket(bucketMarks) == nil {
-				return fmt.Errorf("%w: a bucket is missing", errBadState)
-			}
-			return s.save(tx)
-		}
-		epoch, err := o.NewEpoch()
-		if err != nil {
-			return fmt.Errorf("begin an epoch: %w", err)
-		}
-		s = state{Stream: o.Stream, Epoch: epoch, Dropped: map[string]uint64{}}
-		for _, name := range [][]byte{bucketState, bucketMarks, epochBucket(epoch)} {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
-			}
-		}
-		return s.save(tx)
-	})
-	return s, err
-}
-
-func epochBucket(epoch string) []byte { return append(slices.Clone(epochPrefix), epoch...) }
 
 // appendTo writes the entries of a batch and gives them their sequences.
 func (s *state) appendTo(tx *bolt.Tx, entries []entry) error {
-	records, marks := tx.Bucket(epochBucket(s.Epoch)), tx.Bucket(bucketMarks)
+	e := s.current()
+	name := epochBucket(e.Epoch)
+	records := tx.Bucket(name)
 	records.FillPercent = 1 // keys only grow: a full page is never split again
 	keys := make([]byte, 8*len(entries))
 	for i := range entries {
-		e := &entries[i]
-		if e.value != nil {
-			s.Last++
+		in := &entries[i]
+		if in.value != nil {
+			e.Last++
 			k := keys[8*i : 8*i+8]
-			binary.BigEndian.PutUint64(k, s.Last)
-			seal(k, e.value)
-			if err := records.Put(k, e.value); err != nil {
+			binary.BigEndian.PutUint64(k, e.Last)
+			seal(in.value, s.Opening, name, k)
+			if err := records.Put(k, in.value); err != nil {
 				return err
 			}
-			e.seq = s.Last
+			in.seq = e.Last
 			s.Accepted++
 			s.Pending++
-			s.PendingBytes += size(e.value)
+			s.PendingBytes += size(in.value)
 		}
-		for _, m := range e.marks {
-			if err := marks.Put([]byte(m.Name), m.Value); err != nil {
+		for _, m := range in.marks {
+			if err := s.setMark(tx, m); err != nil {
 				return err
 			}
 		}
@@ -139,20 +62,22 @@ func size(b []byte) int64 { return int64(len(b) + 8) }
 // maxSize bytes are pending, and leaves a gap in their place. The newest record
 // stays. more says that there is more to drop.
 func (s *state) shed(tx *bolt.Tx, maxSize int64) (more bool, err error) {
-	over := func() bool { return maxSize > 0 && s.PendingBytes > maxSize && s.Pending > 1 }
+	over := func() bool { return s.PendingBytes > maxSize && s.Pending > 1 }
 	budget := perTransaction
-	for _, epoch := range epochs(tx) {
+	for _, e := range s.Epochs {
 		if !over() || budget == 0 {
 			break
 		}
-		if err := s.shedEpoch(tx.Bucket(epochBucket(epoch)), epoch, over, &budget); err != nil {
+		if err := s.shedEpoch(tx, s.span(e.Epoch), over, &budget); err != nil {
 			return false, err
 		}
 	}
 	return over() && budget < perTransaction, nil
 }
 
-func (s *state) shedEpoch(bucket *bolt.Bucket, epoch string, over func() bool, budget *int) error {
+func (s *state) shedEpoch(tx *bolt.Tx, e *span, over func() bool, budget *int) error {
+	epoch, name := e.Epoch, epochBucket(e.Epoch)
+	bucket := tx.Bucket(name)
 	var gone []uint64 // deleted once the cursor rests
 	var gaps []Gap
 	joins := false // the last of gaps goes on with what comes next
@@ -176,6 +101,7 @@ func (s *state) shedEpoch(bucket *bolt.Bucket, epoch string, over func() bool, b
 			s.Pending--
 			s.PendingBytes -= size(v)
 			s.Dropped[ReasonSize]++
+			e.Shed = seq
 			*budget--
 		}
 		gone = append(gone, seq)
@@ -185,7 +111,7 @@ func (s *state) shedEpoch(bucket *bolt.Bucket, epoch string, over func() bool, b
 	}
 	for _, g := range gaps {
 		s.Gaps++
-		if err := bucket.Put(key(g.To), encodeGap(g)); err != nil {
+		if err := put(bucket, name, s.Opening, g.To, encodeGap(g)); err != nil {
 			return err
 		}
 	}
@@ -195,10 +121,11 @@ func (s *state) shedEpoch(bucket *bolt.Bucket, epoch string, over func() bool, b
 // acknowledge deletes up to p, at most perTransaction records, and tells
 // whether it is through.
 func (s *state) acknowledge(tx *bolt.Tx, p Position) (through bool, err error) {
-	bucket := tx.Bucket(epochBucket(p.Epoch))
-	if bucket == nil || p.Epoch == s.Epoch && p.Seq > s.Last {
+	e := s.span(p.Epoch)
+	if e == nil || p.Seq > e.Last {
 		return false, fmt.Errorf("acknowledge %s/%d: %w", p.Epoch, p.Seq, ErrNoRecord)
 	}
+	bucket := tx.Bucket(epochBucket(p.Epoch))
 	gone := make([]uint64, 0, 64)
 	c := bucket.Cursor()
 	k, v := c.First()
@@ -213,21 +140,21 @@ func (s *state) acknowledge(tx *bolt.Tx, p Position) (through bool, err error) {
 		gone = append(gone, binary.BigEndian.Uint64(k))
 	}
 	through = k == nil || binary.BigEndian.Uint64(k) > p.Seq
-	empty := k == nil
 	if err := remove(bucket, gone); err != nil {
 		return false, err
 	}
-	if p.Epoch != s.Epoch {
-		if empty {
-			return true, tx.DeleteBucket(epochBucket(p.Epoch))
-		}
-		return through, nil
+	if s.Pending == 0 {
+		s.PendingBytes = 0 // damaged records may have been longer than they seemed
 	}
 	reached := p.Seq
 	if !through {
 		reached = gone[len(gone)-1]
 	}
-	s.Acknowledged = max(s.Acknowledged, reached)
+	e.Acknowledged = max(e.Acknowledged, reached)
+	if e.Acknowledged == e.Last && e != s.current() {
+		s.Epochs = slices.DeleteFunc(s.Epochs, func(d span) bool { return d.Epoch == p.Epoch })
+		return true, tx.DeleteBucket(epochBucket(p.Epoch))
+	}
 	return through, nil
 }
 
@@ -245,7 +172,8 @@ func remove(bucket *bolt.Bucket, seqs []uint64) error {
 // repair replaces the record at p, if it is damaged, by a gap, and joins that
 // with the gap of the same reason right before it.
 func (s *state) repair(tx *bolt.Tx, p Position) error {
-	bucket := tx.Bucket(epochBucket(p.Epoch))
+	name := epochBucket(p.Epoch)
+	bucket := tx.Bucket(name)
 	if bucket == nil {
 		return nil
 	}
@@ -269,54 +197,65 @@ func (s *state) repair(tx *bolt.Tx, p Position) error {
 			return err
 		}
 	}
-	return bucket.Put(key(p.Seq), encodeGap(gap))
-}
-
-// epochs gives the epochs that the store holds, oldest first.
-func epochs(tx *bolt.Tx) []string {
-	var all []string
-	c := tx.Cursor()
-	for name, _ := c.Seek(epochPrefix); bytes.HasPrefix(name, epochPrefix); name, _ = c.Next() {
-		all = append(all, string(name[len(epochPrefix):]))
-	}
-	return all
+	return put(bucket, name, s.Opening, gap.To, encodeGap(gap))
 }
 
 // read gives the records after a position, see Outbox.Read. If the first of
-// them is damaged it gives that one's position.
-func read(tx *bolt.Tx, after Position, most, mostBytes int) (records []Record, damaged *Position, err error) {
-	for _, epoch := range epochs(tx) {
-		if epoch < after.Epoch {
+// them is damaged it gives that one's position; if one is missing, errHole.
+func (s *state) read(tx *bolt.Tx, after Position, most, mostBytes int) (records []Record, damaged *Position, err error) {
+	for _, e := range s.Epochs {
+		if e.Epoch < after.Epoch {
 			continue
 		}
-		from, total := uint64(0), 0
-		if epoch == after.Epoch {
-			if after.Seq == math.MaxUint64 {
-				continue
-			}
-			from = after.Seq + 1
+		seen := e.Acknowledged
+		if e.Epoch == after.Epoch {
+			seen = max(seen, after.Seq)
 		}
-		cursor := tx.Bucket(epochBucket(epoch)).Cursor()
-		for k, v := cursor.Seek(key(from)); k != nil && len(records) < most; k, v = cursor.Next() {
-			if len(k) != 8 {
-				return nil, nil, fmt.Errorf("%w: key of %d bytes", errBadState, len(k))
-			}
-			r, err := decode(epoch, k, v)
-			if err != nil {
-				if len(records) == 0 {
-					damaged = &Position{epoch, binary.BigEndian.Uint64(k)}
-				}
-				return records, damaged, nil
-			}
-			if total += len(r.Value); total > mostBytes && len(records) > 0 {
-				break
-			}
-			r.Value = slices.Clone(r.Value)
-			records = append(records, r)
+		if seen == math.MaxUint64 || seen >= e.Last {
+			continue
 		}
-		if len(records) > 0 {
-			return records, nil, nil
+		records, damaged, err = e.read(tx, seen, most, mostBytes)
+		if err != nil || damaged != nil || len(records) > 0 {
+			return records, damaged, err
 		}
 	}
 	return nil, nil, nil
+}
+
+// read gives the records of an epoch after the sequence seen, each the next of
+// the one before it.
+func (e span) read(tx *bolt.Tx, seen uint64, most, mostBytes int) (records []Record, damaged *Position, err error) {
+	bucket := tx.Bucket(epochBucket(e.Epoch))
+	if bucket == nil {
+		return nil, nil, fmt.Errorf("%w: epoch %s", errHole, e.Epoch)
+	}
+	total := 0
+	cursor := bucket.Cursor()
+	for k, v := cursor.Seek(key(seen + 1)); len(records) < most && seen < e.Last; k, v = cursor.Next() {
+		if len(k) != 8 {
+			return nil, nil, fmt.Errorf("%w: after %s/%d", errHole, e.Epoch, seen)
+		}
+		seq := binary.BigEndian.Uint64(k)
+		r, err := decode(e.Epoch, k, v)
+		if err != nil && seq == seen+1 {
+			if len(records) == 0 {
+				damaged = &Position{e.Epoch, seq}
+			}
+			return records, damaged, nil
+		}
+		from := seq
+		if r.Gap != nil && r.Gap.Epoch == e.Epoch {
+			from = r.Gap.From
+		}
+		if err != nil || from > seen+1 || seq > e.Last {
+			return nil, nil, fmt.Errorf("%w: after %s/%d comes %d", errHole, e.Epoch, seen, seq)
+		}
+		if total += len(r.Value); total > mostBytes && len(records) > 0 {
+			break
+		}
+		r.Value = slices.Clone(r.Value)
+		records = append(records, r)
+		seen = seq
+	}
+	return records, nil, nil
 }

@@ -77,7 +77,7 @@ func newDrain(b *testing.B) *drain {
 		b.Fatal(err)
 	}
 	d.box = outbox.New(outbox.Options{Path: filepath.Join(b.TempDir(), "visits.db"), Stream: "visits", Log: log,
-		NewEpoch: func() (string, error) { return epoch, nil }})
+		NewEpoch: func() (string, string, error) { return epoch, "", nil }})
 	d.client = mqtt.New(mqtt.Options{URL: broker.URL, ClientID: "drain", Log: log})
 	background(b, d.box.Run)
 	background(b, d.client.Run)

@@ -179,12 +179,16 @@ func NewDay(d occupancy.Day) Day {
 	return day
 }
 
-// Gap is the data of hall.gap.v1: records From to To of Epoch will never come.
+// Gap is the data of hall.gap.v1: records From to To of Epoch will never come. The
+// first record of an epoch that follows a damaged or missing store is a Gap that
+// names the epoch before it; there To may be From-1, if nothing is known to be
+// lost, and Open says that nobody can tell whether more is.
 type Gap struct {
 	Epoch  string `json:"epoch"`
 	From   uint64 `json:"from"`
 	To     uint64 `json:"to"`
 	Count  uint64 `json:"count"`
+	Open   bool   `json:"open,omitempty"`
 	Reason string `json:"reason"` // size, corruption, salvage, restore
 }
 

@@ -303,7 +303,7 @@ func (a *Agent) encode(records []outbox.Record, replayed bool) ([]byte, error) {
 		if g := r.Gap; g != nil {
 			var err error
 			value, err = wire.Store(a.hall, "agent", wire.TypeGap, r.Recorded, a.clock.state(), wire.Gap{
-				Epoch: g.Epoch, From: g.From, To: g.To, Count: g.Count, Reason: g.Reason,
+				Epoch: g.Epoch, From: g.From, To: g.To, Count: g.Count, Open: g.Open, Reason: g.Reason,
 			})
 			if err != nil {
 				return nil, err
@@ -398,7 +398,7 @@ func (a *Agent) liftBoot(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the store's boot count: %w", err)
 	}
-	stored, err = a.boot.lift(stored)
+	stored, err = a.boot.lift(stored, a.visits.Status().Epoch)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ const (
 	alarmLoss    = "records_lost"   // about the stream
 	alarmAck     = "ack_ignored"    // about the stream
 	alarmNew     = "store_replaced" // about the stream
+	alarmDamage  = "store_damaged"  // about the stream
 )
 
 // findingTexts say in words what the passes show to be wrong, and what to do.
@@ -89,6 +90,18 @@ func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status, findings []oc
 		if s.Replaced {
 			raise(alarmNew, s.Name, "critical", "the store of "+s.Name+" was not there and was begun anew: records that waited in it are lost",
 				"find out who moved or emptied the file; the alarm ends with the next start")
+		}
+		if n := len(s.Damages); n > 0 {
+			d := s.Damages[n-1]
+			text := fmt.Sprintf("the store of %s was damaged on %s: %d records were saved, %d are lost", s.Name, d.At.Format(time.DateOnly), d.Saved, d.Lost)
+			if d.Open {
+				text += ", and perhaps more"
+			}
+			if !d.Marks {
+				text += "; counters and the number of people begin anew"
+			}
+			raise(alarmDamage, s.Name, "critical", text,
+				"check the disk; the alarm ends when "+d.File+" is moved away, a report lies beside it")
 		}
 		if as.grew(now, subject{alarmLoss, s.Name}, s.Dropped) {
 			raise(alarmLoss, s.Name, "critical", fmt.Sprintf("%d records of %s were lost so far", s.Dropped, s.Name),

@@ -23,12 +23,12 @@ type boot struct {
 	state   bootState
 	err     error     // of the last try to count
 	retry   time.Time // not to be tried before
-	renewed bool      // an epoch was begun although there was one before
 }
 
 type bootState struct {
 	Boot  uint64 `json:"boot"`
 	Epoch uint64 `json:"epoch"`
+	InUse string `json:"in_use,omitempty"` // name of the epoch that a store was last opened with
 }
 
 // countAgain is the pause after a count that the disk did not take.
@@ -80,9 +80,9 @@ func (b *boot) read() error {
 	return nil
 }
 
-// lift makes the numbers greater than those that the store remembers, and gives
-// what it is to remember now.
-func (b *boot) lift(stored []byte) ([]byte, error) {
+// lift makes the numbers greater than those that the store remembers, notes the
+// epoch that is in use, and gives what the store is to remember now.
+func (b *boot) lift(stored []byte, inUse string) ([]byte, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.count(); err != nil {
@@ -98,7 +98,7 @@ func (b *boot) lift(stored []byte) ([]byte, error) {
 	if before.Boot >= next.Boot {
 		next.Boot = before.Boot + 1
 	}
-	next.Epoch = max(next.Epoch, before.Epoch)
+	next.Epoch, next.InUse = max(next.Epoch, before.Epoch), inUse
 	if next != b.state {
 		if err := b.save(next); err != nil {
 			return nil, err
@@ -109,31 +109,23 @@ func (b *boot) lift(stored []byte) ([]byte, error) {
 }
 
 // epoch gives the name of a new epoch: its number, then eight random hex digits
-// so that two stores never share one even if the file was put back.
-func (b *boot) epoch() (string, error) {
+// so that two stores never share one even if the file was put back. before is the
+// one in use until now, "" if there was none.
+func (b *boot) epoch() (name, before string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.count(); err != nil {
-		return "", err
+		return "", "", err
 	}
 	next := b.state
 	next.Epoch++
 	if err := b.save(next); err != nil {
-		return "", err
+		return "", "", err
 	}
-	b.renewed = b.state.Epoch > 0
 	b.state = next
 	var tail [4]byte
 	rand.Read(tail[:])
-	return fmt.Sprintf("%06d-%x", next.Epoch, tail), nil
-}
-
-// storeReplaced says that the store of this run was begun anew although there
-// had been one: what it held is lost.
-func (b *boot) storeReplaced() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.renewed
+	return fmt.Sprintf("%06d-%x", next.Epoch, tail), next.InUse, nil
 }
 
 func (b *boot) save(state bootState) error {

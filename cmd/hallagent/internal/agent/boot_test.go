@@ -20,7 +20,7 @@ func TestBoot(t *testing.T) {
 			}
 		}
 		for range 2 {
-			e, err := b.epoch()
+			e, _, err := b.epoch()
 			if err != nil || !regexp.MustCompile(`^[0-9]{6}-[0-9a-f]{8}$`).MatchString(e) {
 				t.Errorf("epoch %q, %v", e, err)
 			}
@@ -37,9 +37,9 @@ func TestBoot(t *testing.T) {
 func TestBootLost(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "boot")
 	b := &boot{path: path}
-	first, err := b.epoch()
-	if err != nil {
-		t.Fatal(err)
+	first, before, err := b.epoch()
+	if err != nil || before != "" {
+		t.Fatalf("the first epoch %s comes after %q, %v", first, before, err)
 	}
 	var stored []byte
 	last := uint64(0)
@@ -51,7 +51,7 @@ func TestBootLost(t *testing.T) {
 	} {
 		lose()
 		b = &boot{path: path}
-		if stored, err = b.lift(stored); err != nil {
+		if stored, err = b.lift(stored, first); err != nil {
 			t.Fatal(err)
 		}
 		n, err := b.number()
@@ -60,8 +60,8 @@ func TestBootLost(t *testing.T) {
 		}
 		last = n
 	}
-	if e, err := b.epoch(); err != nil || e <= first || !b.storeReplaced() {
-		t.Errorf("epoch %s follows %s, %v", e, first, err)
+	if e, before, err := b.epoch(); err != nil || e <= first || before != first {
+		t.Errorf("epoch %s follows %s and names %s, %v", e, first, before, err)
 	}
 }
 
@@ -72,7 +72,7 @@ func TestBootWithoutDisk(t *testing.T) {
 	if _, err := b.number(); err == nil {
 		t.Error("counted without a disk")
 	}
-	if _, err := b.epoch(); err == nil {
+	if _, _, err := b.epoch(); err == nil {
 		t.Error("gave an epoch without a disk")
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {

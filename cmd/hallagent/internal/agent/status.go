@@ -9,6 +9,7 @@ import (
 	"github.com/hallagent/hallagent/device"
 	"github.com/hallagent/hallagent/idcard"
 	"github.com/hallagent/hallagent/sync/lan"
+	"github.com/hallagent/hallagent/sync/outbox"
 	"github.com/hallagent/hallagent/sync/wire"
 )
 
@@ -44,7 +45,10 @@ func (a *Agent) view() lan.Hall {
 	h.Broker = lan.Broker{URL: a.cfg.Broker.URL, State: string(m.State), Since: m.Since, Code: m.Code, Err: m.Err, Hint: m.Hint}
 	s := a.visits.Status()
 	stream := lan.Stream{Name: visits, Open: s.Open, Code: s.Code, Err: s.Err, Hint: s.Hint, Epoch: s.Epoch, Last: s.Last, Pending: s.Pending}
-	stream.Replaced = a.boot.storeReplaced()
+	stream.Replaced = s.Begun == outbox.Replaced
+	for _, d := range s.Damages {
+		stream.Damages = append(stream.Damages, lan.Damage{At: d.At, File: d.File, Saved: d.Saved, Lost: d.Lost, Open: d.Open, Marks: d.Marks})
+	}
 	for _, n := range s.Dropped {
 		stream.Dropped += n
 	}
