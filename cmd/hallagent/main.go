@@ -43,6 +43,7 @@ type commands struct {
 	Devices devicesCommand `cmd:"" help:"List the serial ports, without opening one."`
 	Record  recordCommand  `cmd:"" help:"Write down what passes over a line, without what is personal."`
 	Play    playCommand    `cmd:"" help:"Play a recording as the device."`
+	Outbox  outboxCommand  `cmd:"" help:"Look at the stores of records that wait for the centre."`
 	Sim     simCommand     `cmd:"" help:"Simulate devices on a pseudo terminal or on TCP."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -309,19 +310,29 @@ func (w *writer) replace() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.handle = nil
-	strange := !w.named() && exists(o.opts.Path)
-	err := w.h.close()
-	if err == nil && strange {
-		err = os.Rename(o.opts.Path, aside(o.opts.Path, time.Now().UTC()))
+	old, strange := w.h, !w.named() && exists(o.opts.Path)
+	if runtime.GOOS == "windows" { // which renames nothing that is open
+		if err := old.close(); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		err = errors.Join(os.Rename(o.opts.Path+compactName, o.opts.Path), syncDir(filepath.Dir(o.opts.Path)))
+	if strange {
+		if err := os.Rename(o.opts.Path, aside(o.opts.Path, time.Now().UTC())); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		w.h, err = openFile(o.opts.Path, w.limit())
+	if err := errors.Join(os.Rename(o.opts.Path+compactName, o.opts.Path), syncDir(filepath.Dir(o.opts.Path))); err != nil {
+		return err
 	}
-	if err == nil {
-		o.handle = w.h
+	h, err := openFile(o.opts.Path, w.limit())
+	if err != nil {
+		return err
 	}
-	return err
+	w.h, o.handle = h, h
+	w.closing.Go(func() { // to free a large file takes its time
+		if err := old.close(); err != nil {
+			o.opts.Log.Warn("old store not closed", "stream", o.opts.Stream, "err", err)
+		}
+	})
+	return nil
 }

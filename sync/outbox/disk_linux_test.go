@@ -14,21 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// until waits for the status to be as ok wants it.
-func until(t *testing.T, o *Outbox, what string, ok func(Status) bool) Status {
-	t.Helper()
-	for deadline := time.After(10 * time.Second); ; {
-		if s := o.Status(); ok(s) {
-			return s
-		}
-		select {
-		case <-deadline:
-			t.Fatalf("not %s: %+v", what, o.Status())
-		case <-time.After(time.Millisecond):
-		}
-	}
-}
-
 func unopened(t *testing.T, path string) *Outbox {
 	o := New(Options{Path: path, Stream: "visits", Log: quiet(),
 		NewEpoch: newEpoch()})

@@ -20,10 +20,7 @@ var (
 	errLocked = errors.New("another process holds it")
 )
 
-const (
-	lockName = ".lock"
-	growth   = 1 << 20 // bytes that a file grows by, once it has them
-)
+const lockName = ".lock"
 
 // guard turns a panic into an error. bbolt panics on pages it does not
 // understand, and a file that lost its end faults in the memory map.
@@ -74,7 +71,7 @@ func openFile(path string, limit int64) (*handle, error) {
 		}
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	h.db.AllocSize = growth
+	h.db.AllocSize = growth(limit)
 	if created {
 		if err := syncDir(filepath.Dir(path)); err != nil {
 			h.close()

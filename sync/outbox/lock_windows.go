@@ -26,3 +26,10 @@ func lock(path string) (unlock func(), err error) {
 	}
 	return nil, fmt.Errorf("lock %s: %w", path, err)
 }
+
+// lockToRead does the same for a command.
+func lockToRead(path string) (unlock func(), err error) { return lock(path) }
+
+// owned is for systems where a new file belongs to who made it; here it takes the
+// rights of its folder.
+func owned(string) bool { return true }

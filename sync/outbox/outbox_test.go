@@ -76,6 +76,21 @@ func run(t testing.TB, box *Outbox) (stop func()) {
 	return stop
 }
 
+// until waits for the status to be as ok wants it.
+func until(t *testing.T, o *Outbox, what string, ok func(Status) bool) Status {
+	t.Helper()
+	for deadline := time.After(10 * time.Second); ; {
+		if s := o.Status(); ok(s) {
+			return s
+		}
+		select {
+		case <-deadline:
+			t.Fatalf("not %s: %+v", what, o.Status())
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
 func add(t *testing.T, o *Outbox, value string, marks ...Mark) Position {
 	t.Helper()
 	p, err := o.Append(t.Context(), []byte(value), marks...)

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -116,6 +117,7 @@ func (o *Outbox) serve(ctx context.Context, held bool) (wrote bool, err error) {
 			err = errors.Join(err, c.h.close())
 		}
 	}
+	w.closing.Wait()
 	o.mu.Lock()
 	o.handle = nil
 	o.mu.Unlock()
@@ -145,6 +147,7 @@ type writer struct {
 
 	copied    chan *copying   // a compaction that is under way, nil if none is
 	stopCopy  func() *copying // ends it early
+	closing   sync.WaitGroup  // files that were replaced
 	disturbed bool            // records were replaced in place since it began
 	notBefore time.Time       // of the next one
 }
@@ -270,8 +273,8 @@ func (w *writer) probe() error {
 // MaxSize are left to be dropped.
 func (w *writer) commit(b *batch) (more bool, err error) {
 	next, done, more, err := w.try(b)
-	for errors.Is(err, berrors.ErrMaxSizeReached) {
-		if err = w.makeRoom(b); err == nil {
+	for room := error(nil); errors.Is(err, berrors.ErrMaxSizeReached) && room == nil; {
+		if room = w.makeRoom(b); room == nil {
 			next, done, more, err = w.try(b)
 		}
 	}
@@ -340,6 +343,14 @@ func (w *writer) limit() int64 {
 
 // headroom is the part of MaxSize that is kept for deleting.
 const headroom = 16
+
+// growth gives by how much a file grows at a time, once it has that much.
+func growth(limit int64) int {
+	if limit == 0 {
+		return 1 << 20
+	}
+	return int(min(1<<20, max(1<<16, limit/32)))
+}
 
 // makeRoom drops the oldest records when the file may not grow any more, so much
 // of them that it is not done for each batch. It fails when there are none.

@@ -38,7 +38,7 @@ const mostProblems = 100
 // records, and the books. It changes nothing.
 func Verify(path string) (Verdict, error) {
 	v := Verdict{Path: path, Epochs: []Epoch{}, Problems: []string{}}
-	unlock, err := lock(path)
+	unlock, err := lockToRead(path)
 	if err != nil {
 		return v, err
 	}

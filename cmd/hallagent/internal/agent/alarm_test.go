@@ -21,9 +21,12 @@ func TestAlarms(t *testing.T) {
 	away.Readers = []lan.Reader{{ID: "rd-05", State: wire.DeviceOffline, Code: "missing", Since: start}}
 	closed.Streams = []lan.Stream{{Name: visits, Err: "no space", Dropped: 7}}
 	lossy.Streams = []lan.Stream{{Name: visits, Open: true, Dropped: 8}}
+	damaged := good
+	damaged.Streams = []lan.Stream{{Name: visits, Open: true, Dropped: 8, Damages: []lan.Damage{{At: start, File: "visits.db.damaged-1", Saved: 3, Lost: 1}}}}
 	quiet, odd := uplink.Status{}, uplink.Status{Ignored: map[string]uint64{uplink.IgnoredBeyond: 1}}
 
 	device, store := subject{alarmDevice, "rd-05"}, subject{alarmStore, visits}
+	harm := subject{alarmDamage, visits}
 	loss, ack := subject{alarmLoss, visits}, subject{alarmAck, visits}
 	for _, step := range []struct {
 		name   string
@@ -41,7 +44,9 @@ func TestAlarms(t *testing.T) {
 		{"nothing to say", 4 * time.Minute, good, quiet, nil, nil},
 		{"records and acknowledgements", 5 * time.Minute, lossy, odd, []subject{loss, ack}, nil},
 		{"still known a while later", 14 * time.Minute, lossy, odd, []subject{loss, ack}, nil},
-		{"and then over", 15 * time.Minute, lossy, odd, nil, []subject{loss, ack}},
+		{"and then over, but a damaged store lies there", 15 * time.Minute, damaged, odd, []subject{harm}, []subject{loss, ack}},
+		{"until it is moved away", 16 * time.Minute, lossy, odd, nil, []subject{harm}},
+		{"nothing more", 17 * time.Minute, lossy, odd, nil, nil},
 	} {
 		got := as.look(start.Add(step.after), step.hall, step.uplink, nil)
 		if len(got) != len(step.raised)+len(step.ended) {

@@ -151,6 +151,9 @@ func (c collector) stream(e emitter) {
 		e.count("hallagent_stream_dropped_total", "Records lost, each announced by a gap record.", n, "stream", stream, "reason", reason)
 	}
 	e.gauge("hallagent_stream_file_bytes", "Size of the store's file.", float64(s.FileBytes), "stream", stream)
+	e.count("hallagent_stream_compactions_total", "Times that the store was written anew to give back space.", s.Compactions, "stream", stream)
+	e.gauge("hallagent_stream_compaction_pause_seconds", "Longest time that records had to wait while the store was written anew.", s.Pause.Seconds(), "stream", stream)
+	e.gauge("hallagent_stream_damaged_files", "Stores that were found damaged and set aside, and still lie there.", float64(len(s.Damages)), "stream", stream)
 	e.count("hallagent_stream_sent_total", "Records handed to a connection, repetitions counted.", u.Sent, "stream", stream)
 	e.gauge("hallagent_stream_in_flight", "Messages sent and not acknowledged by the broker.", float64(u.InFlight), "stream", stream)
 	for reason, n := range u.Ignored {
