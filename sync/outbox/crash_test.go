@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // childEnv makes the test binary a process to be killed, or one with a disk of
@@ -24,7 +25,55 @@ func TestMain(m *testing.M) {
 	if path, ok := strings.CutPrefix(os.Getenv(childEnv), "append:"); ok {
 		appendForever(path)
 	}
+	if path, ok := strings.CutPrefix(os.Getenv(childEnv), "work:"); ok {
+		worker(path)
+	}
 	os.Exit(m.Run())
+}
+
+// powerValue of the nth record: no two neighbours alike, of all lengths.
+func powerValue(n uint64) []byte {
+	random := rand.New(rand.NewPCG(n, 5))
+	return bytes.Repeat(binary.BigEndian.AppendUint64(nil, n), 1+random.IntN(20)+random.IntN(2)*random.IntN(400))
+}
+
+// worker is the process that uses a disk: it appends one record after the other,
+// acknowledges some, compacts at times, and prints "+ n" when record n was
+// accepted, "- n" when n was acknowledged, "! why" when a record was refused.
+func worker(path string) {
+	o := New(Options{Path: path, Stream: "visits", Log: quiet(), NewEpoch: newEpoch()})
+	var out sync.Mutex
+	say := func(format string, args ...any) {
+		out.Lock()
+		defer out.Unlock()
+		fmt.Printf(format+"\n", args...)
+	}
+	go o.Run(context.Background())
+	go func() {
+		for round := 1; ; round++ {
+			s := o.Status()
+			if s.Pending > 40 {
+				to := Position{s.Epoch, s.Acknowledged + (s.Last-s.Acknowledged)/2}
+				if o.Acknowledge(context.Background(), to) == nil {
+					say("- %d", to.Seq)
+				}
+			}
+			if round%10 == 0 {
+				o.Compact(context.Background())
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	for n := uint64(1); ; {
+		_, err := o.Append(context.Background(), powerValue(n), Mark{"total", binary.BigEndian.AppendUint64(nil, n)})
+		if err != nil {
+			say("! %v", err)
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		say("+ %d", n)
+		n++
+	}
 }
 
 // appendForever appends from two goroutines and prints each sequence once it

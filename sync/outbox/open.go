@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // open opens the store, and salvages it if it cannot be trusted. A store that
@@ -63,4 +65,55 @@ func (w *writer) load() error {
 		return errors.Join(err, w.h.close())
 	}
 	return nil
+}
+
+// refusal is a batch whose callers were told that it was not written: where the
+// stream ended and what its marks were before.
+type refusal struct {
+	last  Position
+	marks map[string][]byte
+}
+
+// undo takes out of an opened store what was refused. The disk may have kept it
+// although it said that it had not, and the callers may have appended the same
+// once more.
+func (w *writer) undo() error {
+	r := w.o.refused
+	w.o.refused = nil
+	e := w.state.current()
+	if r == nil || e.Epoch != r.last.Epoch || e.Last <= r.last.Seq {
+		return nil
+	}
+	next := w.state.clone()
+	err := w.h.update(func(tx *bolt.Tx) error {
+		e := next.current()
+		bucket := tx.Bucket(epochBucket(e.Epoch))
+		for ; e.Last > r.last.Seq; e.Last-- {
+			next.Accepted--
+			next.Pending--
+			next.PendingBytes -= size(bucket.Get(key(e.Last)))
+			if err := bucket.Delete(key(e.Last)); err != nil {
+				return err
+			}
+		}
+		for name, b := range r.marks {
+			if err := next.putMark(tx, name, b); err != nil {
+				return err
+			}
+		}
+		return next.save(tx)
+	})
+	if err != nil {
+		w.o.refused = r
+		return fmt.Errorf("write %s: %w", w.o.opts.Path, err)
+	}
+	w.state = next
+	return nil
+}
+
+// hide leaves out what is beyond the last record that was accepted.
+func (s *state) hide(known Status) {
+	if e := s.current(); e.Epoch == known.Epoch {
+		e.Last = min(e.Last, known.Last)
+	}
 }

@@ -157,6 +157,7 @@ type Outbox struct {
 	// that was so before.
 	suspect bool
 	doubted time.Time
+	refused *refusal // what the last commit was to write, if it failed
 
 	mu     sync.RWMutex // held by readers for a whole transaction; taken to open and close
 	handle *handle
@@ -302,6 +303,7 @@ func (o *Outbox) Read(after Position, max, maxBytes int) ([]Record, error) {
 		err := o.view(func(tx *bolt.Tx) error {
 			s, err := stateOf(tx)
 			if err == nil {
+				s.hide(o.Status()) // a commit that failed may be there all the same
 				records, damaged, err = s.read(tx, after, max, maxBytes)
 			}
 			return err

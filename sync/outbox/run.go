@@ -66,6 +66,9 @@ func (o *Outbox) serve(ctx context.Context, held bool) (wrote bool, err error) {
 	if err := w.open(); err != nil {
 		return false, err
 	}
+	if err := w.undo(); err != nil {
+		return false, errors.Join(err, w.h.close())
+	}
 	for more := true; more; {
 		if more, err = w.commit(nil); err != nil {
 			return false, errors.Join(err, w.h.close())
@@ -285,7 +288,7 @@ func (w *writer) commit(b *batch) (more bool, err error) {
 	dropped := !maps.Equal(next.Dropped, w.state.Dropped)
 	news := next.current().Last > w.state.current().Last || dropped
 	w.disturbed = w.disturbed || dropped
-	w.state = next
+	w.state, w.o.refused = next, nil
 	w.o.note(func(s *Status) {
 		w.tell(s)
 		s.FileBytes = w.fileBytes
@@ -308,10 +311,11 @@ func (w *writer) commit(b *batch) (more bool, err error) {
 // try writes one transaction; nothing is changed if it fails.
 func (w *writer) try(b *batch) (next state, done int, more bool, err error) {
 	next = w.state.clone()
+	before := map[string][]byte{}
 	var fileBytes int64
 	err = w.h.update(func(tx *bolt.Tx) (err error) {
 		if b != nil {
-			if err := next.appendTo(tx, b.entries); err != nil {
+			if err := next.appendTo(tx, b.entries, before); err != nil {
 				return err
 			}
 		}
@@ -328,6 +332,9 @@ func (w *writer) try(b *batch) (next state, done int, more bool, err error) {
 	})
 	if err == nil {
 		w.fileBytes = fileBytes
+	} else if b != nil {
+		e := w.state.current()
+		w.o.refused = &refusal{Position{e.Epoch, e.Last}, before}
 	}
 	return next, done, more, err
 }

@@ -175,16 +175,24 @@ func (s *state) appendGap(tx *bolt.Tx, g Gap) error {
 	return put(tx.Bucket(name), name, s.Opening, e.Last, encodeGap(g))
 }
 
-// setMark writes a mark and keeps the sum over all of them.
+// setMark writes a mark.
 func (s *state) setMark(tx *bolt.Tx, m Mark) error {
-	bucket, name := tx.Bucket(bucketMarks), []byte(m.Name)
 	b := encode(kindMark, uint64(tx.ID()), m.Value)
-	seal(b, s.Opening, bucketMarks, name)
-	if before := bucket.Get(name); len(before) >= headerSize {
+	seal(b, s.Opening, bucketMarks, []byte(m.Name))
+	return s.putMark(tx, m.Name, b)
+}
+
+// putMark writes a sealed mark, nil to remove it, and keeps the sum over all.
+func (s *state) putMark(tx *bolt.Tx, name string, b []byte) error {
+	bucket := tx.Bucket(bucketMarks)
+	if before := bucket.Get([]byte(name)); len(before) >= headerSize {
 		s.Marks ^= sumOf(before)
 	}
+	if b == nil {
+		return bucket.Delete([]byte(name))
+	}
 	s.Marks ^= sumOf(b)
-	return bucket.Put(name, b)
+	return bucket.Put([]byte(name), b)
 }
 
 // markOf gives a copy of a mark's value, nil if there is none.

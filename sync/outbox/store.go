@@ -1,6 +1,7 @@
 package outbox
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,8 +25,9 @@ func put(bucket *bolt.Bucket, name []byte, opening uint32, seq uint64, b []byte)
 	return bucket.Put(k, b)
 }
 
-// appendTo writes the entries of a batch and gives them their sequences.
-func (s *state) appendTo(tx *bolt.Tx, entries []entry) error {
+// appendTo writes the entries of a batch and gives them their sequences. What
+// the marks were before goes to before.
+func (s *state) appendTo(tx *bolt.Tx, entries []entry, before map[string][]byte) error {
 	e := s.current()
 	name := epochBucket(e.Epoch)
 	records := tx.Bucket(name)
@@ -47,6 +49,9 @@ func (s *state) appendTo(tx *bolt.Tx, entries []entry) error {
 			s.PendingBytes += size(in.value)
 		}
 		for _, m := range in.marks {
+			if _, known := before[m.Name]; !known {
+				before[m.Name] = bytes.Clone(tx.Bucket(bucketMarks).Get([]byte(m.Name)))
+			}
 			if err := s.setMark(tx, m); err != nil {
 				return err
 			}
