@@ -108,13 +108,20 @@ type client struct {
 	news chan struct{}
 }
 
+// connect tries again until it is in, as an agent does: the gateway of a new
+// cluster of NATS makes its streams when the first client comes, and may hang up on
+// those who come meanwhile.
 func (s site) connect(t *testing.T, user, id string, change ...func(*paho.ClientOptions)) *client {
 	t.Helper()
-	c, err := s.try(t, user, id, change...)
-	if err != nil {
-		t.Fatalf("connect %s: %v", user, err)
+	for deadline := time.Now().Add(3 * patience); ; time.Sleep(50 * time.Millisecond) {
+		c, err := s.try(t, user, id, change...)
+		if err == nil {
+			return c
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("connect %s: %v", user, err)
+		}
 	}
-	return c
 }
 
 func (s site) try(t *testing.T, user, id string, change ...func(*paho.ClientOptions)) (*client, error) {

@@ -196,7 +196,8 @@ func (c *Cluster) Kill() {
 func (c *Cluster) logs() string {
 	var b strings.Builder
 	for _, n := range c.Nodes {
-		fmt.Fprintf(&b, "%s:\n%s\n", n.Name, n.Log())
+		log := n.Log()
+		fmt.Fprintf(&b, "%s, at last:\n%s\n", n.Name, log[max(0, len(log)-3000):])
 	}
 	return b.String()
 }

@@ -1,0 +1,437 @@
+package uplink
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hallagent/hallagent/sync/mqtt"
+	"github.com/hallagent/hallagent/sync/mqtt/nats"
+	"github.com/hallagent/hallagent/sync/outbox"
+)
+
+const (
+	prefix       = "hall/v1/371003/wendeng/"
+	natsRecords  = 20_000
+	natsRate     = 5_000 // records per second, so that there is a middle to kill in
+	natsMessage  = 1 << 10
+	natsPatience = 40 * time.Second
+)
+
+// city is a cluster and its users' password.
+type city struct {
+	*nats.Cluster
+	t        *testing.T
+	password string     // file
+	service  *nats.Node // where consumers are connected
+}
+
+func startCity(t *testing.T) *city {
+	c := &city{Cluster: nats.Start(t, nats.Options{Passwords: "371003/central:of tests\n371003/broker:of tests\nqueue:of tests\n"}), t: t}
+	c.password = filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(c.password, []byte("of tests\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.service = c.Nodes[0]
+	startQueue(t, c, "first", false).stop() // the gateway makes its streams when somebody comes
+	c.service = c.Other(c.Leader(nats.Messages))
+	return c
+}
+
+func (c *city) options(user, id string) mqtt.Options {
+	return mqtt.Options{ClientID: id, Username: user, PasswordFile: c.password, CAFile: c.Authority.CAFile(),
+		Log: slog.New(slog.DiscardHandler)}
+}
+
+// front forwards the connections of a client to a server that lives, as what
+// stands in front of a cluster does; each new connection goes to the next one.
+type front struct {
+	url   string
+	nodes []*nats.Node
+
+	mu    sync.Mutex
+	conns map[net.Conn]*nats.Node
+}
+
+func startFront(t *testing.T, nodes ...*nats.Node) *front {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &front{url: fmt.Sprintf("mqtts://localhost:%d", l.Addr().(*net.TCPAddr).Port), nodes: nodes, conns: map[net.Conn]*nats.Node{}}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for next := 0; ; next++ {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out := f.dial(&next)
+			if out == nil {
+				in.Close()
+				continue
+			}
+			wg.Go(func() { io.Copy(out, in); in.Close(); out.Close() })
+			wg.Go(func() { io.Copy(in, out); in.Close(); out.Close(); f.gone(out) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); f.cut(); wg.Wait() })
+	return f
+}
+
+func (f *front) dial(next *int) net.Conn {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for range f.nodes {
+		n := f.nodes[*next%len(f.nodes)]
+		if out, err := net.Dial("tcp", n.Addr); err == nil {
+			f.conns[out] = n
+			return out
+		}
+		*next++
+	}
+	return nil
+}
+
+func (f *front) gone(out net.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.conns, out)
+}
+
+// cut breaks what is connected.
+func (f *front) cut() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for out := range f.conns {
+		out.Close()
+	}
+}
+
+// node is the server that the client is connected to.
+func (f *front) node() *nats.Node {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, n := range f.conns {
+		return n
+	}
+	return nil
+}
+
+// line is a client and the front it goes through.
+type line struct {
+	*mqtt.Client
+	front *front
+}
+
+func startLine(t *testing.T, o mqtt.Options, nodes ...*nats.Node) *line {
+	l := &line{front: startFront(t, nodes...)}
+	o.URL = l.front.url
+	l.Client = mqtt.New(o)
+	return l
+}
+
+// watch cuts the line when a subscription was refused. While a stream has no
+// leader the gateway refuses what it will grant a moment later, and the client
+// would keep the refusal as long as its connection.
+func (l *line) watch(ctx context.Context) error {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if s := l.Status(); s.State == mqtt.Connected && s.Code == mqtt.CodeSubscription {
+			l.front.cut()
+		}
+	}
+}
+
+// queue is a consumer that puts what comes out of turn aside until its turn, as
+// the gateway sends again out of turn what was on its way when a server died.
+type queue struct {
+	client *line
+	stop   func()
+	prefix string // of the hall's topics
+
+	mu         sync.Mutex
+	upto       int // everything up to here came
+	aside      map[int]bool
+	duplicates int
+	late       int // came after one that follows it
+	arrivals   []time.Time
+	news       chan struct{}
+}
+
+func startQueue(t *testing.T, c *city, hall string, central bool) *queue {
+	q := &queue{prefix: "hall/v1/371003/" + hall + "/", aside: map[int]bool{}, news: make(chan struct{})}
+	o := c.options("queue", "queue-of-"+hall)
+	o.Subscriptions, o.Handle = []string{q.prefix + "visits"}, q.take
+	q.client = startLine(t, o, c.service)
+	background(t, q.client.watch)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	q.stop = func() { cancel(); <-ended }
+	background(t, func(context.Context) error { defer close(ended); return q.client.Run(ctx) })
+	t.Cleanup(cancel)
+	if _, err := q.client.Session(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if central {
+		background(t, q.acknowledge)
+	}
+	return q
+}
+
+func (q *queue) take(_ string, b []byte, _ bool) {
+	var p payload
+	if err := json.Unmarshal(b, &p); err != nil {
+		panic(err)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	fresh := false
+	for _, v := range p.Values {
+		number, _, _ := strings.Cut(v, "=")
+		var seq int
+		fmt.Sscan(number, &seq)
+		if seq <= q.upto || q.aside[seq] {
+			q.duplicates++
+			continue
+		}
+		fresh = true
+		q.aside[seq] = true
+		if len(q.aside) > 1 && seq == q.upto+1 {
+			q.late++
+		}
+		for q.aside[q.upto+1] {
+			q.upto++
+			delete(q.aside, q.upto)
+		}
+	}
+	if fresh {
+		q.arrivals = append(q.arrivals, time.Now())
+		close(q.news)
+		q.news = make(chan struct{})
+	}
+}
+
+// acknowledge says every 50 ms how far it is; when that stays behind what came,
+// or nothing comes any more, it asks to send again.
+func (q *queue) acknowledge(ctx context.Context) error {
+	last, still := -1, 0
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		q.mu.Lock()
+		n := q.upto
+		q.mu.Unlock()
+		if still++; n != last {
+			still = 0
+		}
+		resend := still >= 10
+		if resend {
+			still = 0
+		}
+		word := fmt.Sprintf(`{"epoch":%q,"upto":%d,"resend":%t}`, epoch, n, resend)
+		session, err := q.client.Session(ctx)
+		if err != nil {
+			return nil
+		}
+		q.client.Publish(session, q.prefix+"ack/visits", !resend, []byte(word), func(error) {})
+		last = n
+	}
+}
+
+// wait waits until everything up to n came, without a hole.
+func (q *queue) wait(t *testing.T, n int) {
+	t.Helper()
+	for deadline := time.After(natsPatience); ; {
+		q.mu.Lock()
+		upto, aside, news := q.upto, len(q.aside), q.news
+		q.mu.Unlock()
+		if upto >= n {
+			return
+		}
+		select {
+		case <-news:
+		case <-deadline:
+			t.Fatalf("records up to %d of %d came, and %d beyond a hole", upto, n, aside)
+		}
+	}
+}
+
+// pause is the longest time without anything new that ended after an instant.
+func (q *queue) pause(after time.Time) (longest time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i, at := range q.arrivals {
+		if i > 0 && at.After(after) {
+			longest = max(longest, at.Sub(q.arrivals[i-1]))
+		}
+	}
+	return longest
+}
+
+// sender is an agent's way up through the cluster, with a backlog.
+type sender struct {
+	hall
+	client *line
+	queue  *queue // at the other end
+	name   string
+}
+
+// newSender makes the agent of a hall and starts its consumer. Both ways of
+// acknowledging are tried at once, by halls of their names.
+func newSender(t *testing.T, c *city, name string) *sender {
+	h := &sender{name: name, queue: startQueue(t, c, name, name == "central")}
+	h.box = outbox.New(outbox.Options{Path: filepath.Join(t.TempDir(), "visits.db"), Stream: "visits", Log: slog.New(slog.DiscardHandler),
+		NewEpoch: func() (string, error) { return epoch, nil }})
+	background(t, h.box.Run)
+	<-h.box.Opened()
+	fill(t, h.box)
+
+	o := c.options("371003/"+name, "hallagent-371003-"+name)
+	o.Subscriptions = []string{h.queue.prefix + "ack/+", h.queue.prefix + "echo/+"}
+	o.Handle = func(_ string, b []byte, _ bool) {
+		var word struct {
+			Epoch  string
+			Upto   uint64
+			Resend bool
+		}
+		if err := json.Unmarshal(b, &word); err != nil {
+			t.Error(err)
+		}
+		h.up.Acknowledged(word.Epoch, word.Upto, word.Resend)
+	}
+	others := slices.DeleteFunc(slices.Clone(c.Nodes[:]), func(n *nats.Node) bool { return n == c.service })
+	h.client = startLine(t, o, others...)
+	background(t, h.client.watch)
+	h.up = New(Options{Outbox: h.box, Publisher: h.client.Client, Topic: h.queue.prefix + "visits", Encode: encode, Central: name == "central",
+		Rate: natsRate, MaxBytes: natsMessage, Log: o.Log})
+	return h
+}
+
+// fill puts the backlog on disk.
+func fill(t *testing.T, box *outbox.Outbox) {
+	const writers = 500
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for range natsRecords / writers {
+				if _, err := box.Append(context.Background(), []byte("visit")); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// drain sends backlogs, and takes a step at each quarter. What arrives is whole
+// and in order, once duplicates are dropped and late ones put in their place.
+//
+// The consumers stay on a server that lives: in mode broker one that comes with a
+// new session would miss what it was away for.
+func (c *city) drain(t *testing.T, steps ...func(agent *line) string) {
+	halls := []*sender{newSender(t, c, "central"), newSender(t, c, "broker")}
+	defer func() {
+		for _, h := range halls {
+			if t.Failed() {
+				t.Logf("%s: uplink %+v, agent %+v, consumer %+v", h.name, h.up.Status(), h.client.Status(), h.queue.client.Status())
+			}
+		}
+	}()
+	for _, h := range halls {
+		background(t, h.up.Run)
+		background(t, h.client.Run)
+	}
+	for i, step := range steps {
+		for _, h := range halls {
+			h.queue.wait(t, natsRecords*(i+1)/4)
+		}
+		began := time.Now()
+		what := step(halls[0].client)
+		for _, h := range halls {
+			h.queue.wait(t, natsRecords*(i+2)/4)
+			t.Logf("%s killed, acknowledged by %s: nothing new for %v", what, h.name, h.queue.pause(began).Round(10*time.Millisecond))
+		}
+	}
+	for _, h := range halls {
+		h.queue.wait(t, natsRecords)
+		ctx, cancel := context.WithTimeout(t.Context(), natsPatience)
+		defer cancel()
+		if err := h.up.Flush(ctx); err != nil {
+			t.Fatalf("flush %s: %v, %+v", h.name, err, h.up.Status())
+		}
+		if s := h.box.Status(); s.AcknowledgedCount != natsRecords || s.Pending != 0 || len(s.Dropped) != 0 {
+			t.Errorf("books of %s: %+v", h.name, s)
+		}
+		h.queue.mu.Lock()
+		t.Logf("acknowledged by %s: %d records, %d duplicates, %d late; connections: agent %d, consumer %d", h.name,
+			h.queue.upto, h.queue.duplicates, h.queue.late, h.client.Status().Connects, h.queue.client.Status().Connects)
+		if h.queue.upto != natsRecords || len(h.queue.aside) != 0 {
+			t.Errorf("%s: records up to %d, %d beyond a hole", h.name, h.queue.upto, len(h.queue.aside))
+		}
+		h.queue.mu.Unlock()
+	}
+}
+
+// The server that leads the stream of messages is killed in the midst of two
+// backlogs.
+func TestNATSLeaderKilled(t *testing.T) {
+	c := startCity(t)
+	c.drain(t, func(*line) string {
+		c.Leader(nats.Messages).Kill()
+		return "leader"
+	})
+}
+
+// First the leader, when it is back the server that agents are connected to, and
+// when that is back the leader again.
+func TestTortureNATS(t *testing.T) {
+	if os.Getenv("HALLAGENT_TORTURE") == "" {
+		t.Skip("with HALLAGENT_TORTURE=1")
+	}
+	for i := range 10 {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			c := startCity(t)
+			var dead *nats.Node
+			c.drain(t, func(*line) string {
+				dead = c.Leader(nats.Messages)
+				dead.Kill()
+				return "leader"
+			}, func(agent *line) string {
+				dead.Restart()
+				dead = agent.front.node()
+				dead.Kill()
+				return "agents' server"
+			}, func(*line) string {
+				dead.Restart()
+				if dead = c.Leader(nats.Messages); dead == c.service {
+					dead = c.Other(c.service) // in mode broker the consumer would miss what came meanwhile
+				}
+				dead.Kill()
+				return "another"
+			})
+		})
+	}
+}
