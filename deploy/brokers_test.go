@@ -45,7 +45,7 @@ type site struct {
 
 // mosquittoSite runs mosquitto with extra changes of its configuration, old and
 // new text in turns.
-func mosquittoSite(t *testing.T, replace ...string) (site, *mosquitto.Broker) {
+func mosquittoSite(t testing.TB, replace ...string) (site, *mosquitto.Broker) {
 	a := certificates.New(t)
 	passwords := map[string]string{observer: password}
 	for _, user := range users {
@@ -64,7 +64,7 @@ func mosquittoSite(t *testing.T, replace ...string) (site, *mosquitto.Broker) {
 	return site{halls: b.URL, services: b.Services, authority: a}, b
 }
 
-func natsSite(t *testing.T, replace ...string) (site, *nats.Cluster) {
+func natsSite(t testing.TB, replace ...string) (site, *nats.Cluster) {
 	var passwords strings.Builder
 	for _, user := range users {
 		fmt.Fprintf(&passwords, "%s:%s\n", user, hash)
@@ -74,7 +74,7 @@ func natsSite(t *testing.T, replace ...string) (site, *nats.Cluster) {
 	return site{halls: c.Nodes[0].URL, services: c.Nodes[1].URL, authority: c.Authority, refuses: true, hijacks: true}, c
 }
 
-func file(t *testing.T, name string) string {
+func file(t testing.TB, name string) string {
 	t.Helper()
 	b, err := deploy.Brokers.ReadFile(name)
 	if err != nil {
@@ -84,7 +84,7 @@ func file(t *testing.T, name string) string {
 }
 
 // options of a client of a user, which the caller may change.
-func (s site) options(t *testing.T, user, id string) *paho.ClientOptions {
+func (s site) options(t testing.TB, user, id string) *paho.ClientOptions {
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM([]byte(s.authority.Read("ca.pem"))) {
 		t.Fatal("no certificate in ca.pem")
@@ -101,7 +101,7 @@ func (s site) options(t *testing.T, user, id string) *paho.ClientOptions {
 // client is a connected user that keeps what it receives.
 type client struct {
 	paho.Client
-	t *testing.T
+	t testing.TB
 
 	mu   sync.Mutex
 	got  map[string][]string // payloads by topic
@@ -111,7 +111,7 @@ type client struct {
 // connect tries again until it is in, as an agent does: the gateway of a new
 // cluster of NATS makes its streams when the first client comes, and may hang up on
 // those who come meanwhile.
-func (s site) connect(t *testing.T, user, id string, change ...func(*paho.ClientOptions)) *client {
+func (s site) connect(t testing.TB, user, id string, change ...func(*paho.ClientOptions)) *client {
 	t.Helper()
 	for deadline := time.Now().Add(3 * patience); ; time.Sleep(50 * time.Millisecond) {
 		c, err := s.try(t, user, id, change...)
@@ -124,7 +124,7 @@ func (s site) connect(t *testing.T, user, id string, change ...func(*paho.Client
 	}
 }
 
-func (s site) try(t *testing.T, user, id string, change ...func(*paho.ClientOptions)) (*client, error) {
+func (s site) try(t testing.TB, user, id string, change ...func(*paho.ClientOptions)) (*client, error) {
 	t.Helper()
 	c := &client{t: t, got: map[string][]string{}, news: make(chan struct{})}
 	o := s.options(t, user, id).SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) {

@@ -73,11 +73,14 @@ func may(user, topic string, own []string, service map[string][]string) bool {
 }
 
 func TestRights(t *testing.T) {
+	t.Parallel()
 	t.Run("mosquitto", func(t *testing.T) {
+		t.Parallel()
 		s, _ := mosquittoSite(t)
 		checkRights(t, s)
 	})
 	t.Run("NATS", func(t *testing.T) {
+		t.Parallel()
 		s, c := natsSite(t)
 		checkRights(t, s)
 		checkProtocol(t, c.Nodes[0].Client)
@@ -313,6 +316,7 @@ func checkProtocol(t *testing.T, addr string) {
 }
 
 func TestCertificatesOfHalls(t *testing.T) {
+	t.Parallel()
 	check := func(t *testing.T, s site) {
 		if _, err := s.try(t, hallA, "bare"); err == nil {
 			t.Error("connected without a certificate")
@@ -328,10 +332,12 @@ func TestCertificatesOfHalls(t *testing.T) {
 		}
 	}
 	t.Run("mosquitto", func(t *testing.T) {
+		t.Parallel()
 		s, _ := mosquittoSite(t, "# cafile", "cafile", "# require_certificate", "require_certificate")
 		check(t, s)
 	})
 	t.Run("NATS", func(t *testing.T) {
+		t.Parallel()
 		s, _ := natsSite(t, "# ca_file", "ca_file", "# verify", "verify")
 		check(t, s)
 	})

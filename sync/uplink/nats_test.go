@@ -23,7 +23,7 @@ import (
 const (
 	prefix       = "hall/v1/371003/wendeng/"
 	natsRecords  = 20_000
-	natsRate     = 5_000 // records per second, so that there is a middle to kill in
+	rate         = 5_000 // records per second, so that there is a middle to kill in
 	natsMessage  = 1 << 10
 	natsPatience = 40 * time.Second
 )
@@ -300,7 +300,7 @@ type sender struct {
 
 // newSender makes the agent of a hall and starts its consumer. Both ways of
 // acknowledging are tried at once, by halls of their names.
-func newSender(t *testing.T, c *city, name string) *sender {
+func newSender(t *testing.T, c *city, name string, rate int) *sender {
 	h := &sender{name: name, queue: startQueue(t, c, name, name == "central")}
 	h.box = outbox.New(outbox.Options{Path: filepath.Join(t.TempDir(), "visits.db"), Stream: "visits", Log: slog.New(slog.DiscardHandler),
 		NewEpoch: func() (string, error) { return epoch, nil }})
@@ -325,7 +325,7 @@ func newSender(t *testing.T, c *city, name string) *sender {
 	h.client = startLine(t, o, others...)
 	background(t, h.client.watch)
 	h.up = New(Options{Outbox: h.box, Publisher: h.client.Client, Topic: h.queue.prefix + "visits", Encode: encode, Central: name == "central",
-		Rate: natsRate, MaxBytes: natsMessage, Log: o.Log})
+		Rate: rate, MaxBytes: natsMessage, Log: o.Log})
 	return h
 }
 
@@ -346,13 +346,13 @@ func fill(t *testing.T, box *outbox.Outbox) {
 	wg.Wait()
 }
 
-// drain sends backlogs, and takes a step at each quarter. What arrives is whole
+// drain sends backlogs, rate records per second, and takes a step at each quarter. What arrives is whole
 // and in order, once duplicates are dropped and late ones put in their place.
 //
 // The consumers stay on a server that lives: in mode broker one that comes with a
 // new session would miss what it was away for.
-func (c *city) drain(t *testing.T, steps ...func(agent *line) string) {
-	halls := []*sender{newSender(t, c, "central"), newSender(t, c, "broker")}
+func (c *city) drain(t *testing.T, rate int, steps ...func(agent *line) string) {
+	halls := []*sender{newSender(t, c, "central", rate), newSender(t, c, "broker", rate)}
 	defer func() {
 		for _, h := range halls {
 			if t.Failed() {
@@ -399,7 +399,7 @@ func (c *city) drain(t *testing.T, steps ...func(agent *line) string) {
 // backlogs.
 func TestNATSLeaderKilled(t *testing.T) {
 	c := startCity(t)
-	c.drain(t, func(*line) string {
+	c.drain(t, 8000, func(*line) string {
 		c.Leader(nats.Messages).Kill()
 		return "leader"
 	})
@@ -415,7 +415,7 @@ func TestTortureNATS(t *testing.T) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			c := startCity(t)
 			var dead *nats.Node
-			c.drain(t, func(*line) string {
+			c.drain(t, 1000, func(*line) string {
 				dead = c.Leader(nats.Messages)
 				dead.Kill()
 				return "leader"
