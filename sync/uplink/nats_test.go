@@ -170,6 +170,7 @@ func (l *line) watch(ctx context.Context) error {
 // the gateway sends again out of turn what was on its way when a server died.
 type queue struct {
 	c      *city
+	node   *nats.Node // where it is connected
 	id     string
 	prefix string // of the hall's topics
 	ready  chan struct{}
@@ -186,7 +187,7 @@ type queue struct {
 // startQueue starts a consumer. It keeps its session, as one must whose broker
 // acknowledges: the gateway may hang up on it while there is no leader.
 func startQueue(t *testing.T, c *city, hall string, central bool) *queue {
-	q := &queue{c: c, id: "queue-of-" + hall, prefix: "hall/v1/371003/" + hall + "/", ready: make(chan struct{}),
+	q := &queue{c: c, node: c.service, id: "queue-of-" + hall, prefix: "hall/v1/371003/" + hall + "/", ready: make(chan struct{}),
 		aside: map[int]bool{}, news: make(chan struct{})}
 	background(t, func(ctx context.Context) error {
 		for ctx.Err() == nil {
@@ -206,7 +207,7 @@ func startQueue(t *testing.T, c *city, hall string, central bool) *queue {
 func (q *queue) session(ctx context.Context, central bool) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	client := paho.NewClient(paho.NewClientOptions().AddBroker("ssl://" + q.c.service.Addr).SetTLSConfig(&tls.Config{RootCAs: q.c.roots}).
+	client := paho.NewClient(paho.NewClientOptions().AddBroker("ssl://" + q.node.Addr).SetTLSConfig(&tls.Config{RootCAs: q.c.roots, ServerName: "localhost"}).
 		SetUsername("queue").SetPassword(natsPassword).SetClientID(q.id).SetCleanSession(false).SetAutoReconnect(false).
 		SetConnectionLostHandler(func(paho.Client, error) { cancel() }).
 		SetDefaultPublishHandler(func(_ paho.Client, m paho.Message) { q.take(m.Payload()) }))
