@@ -36,12 +36,14 @@ var layout = map[string]rule{
 	"counter/occupancy":       {ours: []string{"counter"}},
 	"counter/occupancy/study": {ours: []string{"counter", "counter/occupancy", "device/sim/visitors"}},
 
-	"sync/outbox":         {third: []string{"go.etcd.io/bbolt"}},
-	"sync/uplink":         {ours: []string{"sync/outbox"}},
-	"sync/mqtt":           {third: []string{"github.com/eclipse/paho.mqtt.golang"}},
-	"sync/mqtt/mosquitto": {}, // a real broker, for tests only
-	"sync/wire":           {ours: []string{"idcard", "counter", "counter/occupancy"}},
-	"sync/lan":            {ours: []string{"device", "idcard", "counter", "counter/occupancy", "sync/wire"}},
+	"sync/outbox":            {third: []string{"go.etcd.io/bbolt"}},
+	"sync/uplink":            {ours: []string{"sync/outbox"}},
+	"sync/mqtt":              {third: []string{"github.com/eclipse/paho.mqtt.golang"}},
+	"sync/mqtt/certificates": {ours: []string{"deploy"}},                           // for tests only
+	"sync/mqtt/mosquitto":    {},                                                   // a real broker, for tests only
+	"sync/mqtt/nats":         {ours: []string{"deploy", "sync/mqtt/certificates"}}, // a real cluster, for tests only
+	"sync/wire":              {ours: []string{"idcard", "counter", "counter/occupancy"}},
+	"sync/lan":               {ours: []string{"device", "idcard", "counter", "counter/occupancy", "sync/wire"}},
 
 	"cmd/hallagent": {
 		ours:  []string{all},

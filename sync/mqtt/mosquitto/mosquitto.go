@@ -30,6 +30,12 @@ type Options struct {
 	CertFile    string
 	KeyFile     string
 	Extra       []string // further lines of the configuration
+
+	// Shipped is a whole configuration, in place of one from the options above
+	// but Users, ACL and Extra: the files it names are looked for in Files, by
+	// their names alone, and its listeners get free ports.
+	Shipped string
+	Files   map[string]string // contents
 }
 
 // Broker is a running mosquitto.
@@ -38,9 +44,13 @@ type Broker struct {
 	Host string
 	Port int
 
+	Services string // URL of the second listener of a shipped configuration
+
 	t    testing.TB
 	opts Options
 	dir  string
+
+	second int // port
 
 	mu      sync.Mutex
 	process *exec.Cmd
@@ -61,8 +71,13 @@ func Start(t testing.TB, o Options) *Broker {
 	if o.Users != nil {
 		b.SetUsers(o.Users)
 	}
+	for name, content := range o.Files {
+		if err := os.WriteFile(filepath.Join(b.dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for try := 0; ; try++ { // another process may take the port first
-		b.Port = freePort(t)
+		b.Port, b.second = freePort(t), freePort(t)
 		err := b.start()
 		if err == nil {
 			break
@@ -72,8 +87,9 @@ func Start(t testing.TB, o Options) *Broker {
 		}
 	}
 	b.URL = fmt.Sprintf("mqtt://127.0.0.1:%d", b.Port)
-	if o.CertFile != "" {
+	if o.CertFile != "" || o.Shipped != "" {
 		b.URL = fmt.Sprintf("mqtts://localhost:%d", b.Port)
+		b.Services = fmt.Sprintf("mqtts://localhost:%d", b.second)
 	}
 	t.Cleanup(func() {
 		b.Kill()
@@ -153,8 +169,30 @@ func (b *Broker) config() (string, error) {
 			lines = append(lines, "cafile "+b.opts.CAFile)
 		}
 	}
+	if b.opts.Shipped != "" {
+		lines = []string{b.shipped(), "user root"}
+	}
 	file := filepath.Join(b.dir, "mosquitto.conf")
 	return file, os.WriteFile(file, []byte(strings.Join(append(lines, b.opts.Extra...), "\n")+"\n"), 0o600)
+}
+
+// shipped puts the test's folder and ports into the shipped configuration.
+func (b *Broker) shipped() string {
+	ports := []int{b.Port, b.second}
+	lines := strings.Split(b.opts.Shipped, "\n")
+	for i, line := range lines {
+		key, value, _ := strings.Cut(line, " ")
+		switch {
+		case key == "listener" && len(ports) > 0:
+			lines[i] = fmt.Sprintf("listener %d 127.0.0.1", ports[0])
+			ports = ports[1:]
+		case strings.HasSuffix(value, "/"):
+			lines[i] = key + " " + b.dir + "/"
+		case strings.HasPrefix(value, "/"):
+			lines[i] = key + " " + filepath.Join(b.dir, filepath.Base(value))
+		}
+	}
+	return strings.Join(lines, "\n")
 }
 
 // start runs the program and reads its log until it says that it is ready.
