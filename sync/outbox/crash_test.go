@@ -1,18 +1,13 @@
 package outbox
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -22,116 +17,50 @@ import (
 const childEnv = "OUTBOX_TEST_CHILD"
 
 func TestMain(m *testing.M) {
-	if path, ok := strings.CutPrefix(os.Getenv(childEnv), "append:"); ok {
-		appendForever(path)
-	}
 	if path, ok := strings.CutPrefix(os.Getenv(childEnv), "work:"); ok {
 		worker(path)
 	}
 	os.Exit(m.Run())
 }
 
-// powerValue of the nth record: no two neighbours alike, of all lengths.
-func powerValue(n uint64) []byte {
-	random := rand.New(rand.NewPCG(n, 5))
-	return bytes.Repeat(binary.BigEndian.AppendUint64(nil, n), 1+random.IntN(20)+random.IntN(2)*random.IntN(400))
+// TestKilled kills the process that uses a store, again and again, at random
+// moments: what was accepted is there, once and in order, with its mark.
+func TestKilled(t *testing.T) { kills(t, 10) }
+
+func TestTortureKilled(t *testing.T) {
+	if os.Getenv("HALLAGENT_TORTURE") == "" {
+		t.Skip("in make torture")
+	}
+	kills(t, 300)
 }
 
-// worker is the process that uses a disk: it appends one record after the other,
-// acknowledges some, compacts at times, and prints "+ n" when record n was
-// accepted, "- n" when n was acknowledged, "! why" when a record was refused.
-func worker(path string) {
-	o := New(Options{Path: path, Stream: "visits", Log: quiet(), NewEpoch: newEpoch()})
-	var out sync.Mutex
-	say := func(format string, args ...any) {
-		out.Lock()
-		defer out.Unlock()
-		fmt.Printf(format+"\n", args...)
-	}
-	go o.Run(context.Background())
-	go func() {
-		for round := 1; ; round++ {
-			s := o.Status()
-			if s.Pending > 40 {
-				to := Position{s.Epoch, s.Acknowledged + (s.Last-s.Acknowledged)/2}
-				if o.Acknowledge(context.Background(), to) == nil {
-					say("- %d", to.Seq)
-				}
+func kills(t *testing.T, kills int) {
+	dir := t.TempDir()
+	random := rand.New(rand.NewPCG(17, 19))
+	var slowest time.Duration
+	for i := range kills {
+		l, stop := work(t, dir)
+		more := uint64(random.IntN(60))
+		first := uint64(0)
+		l.until(t, 30*time.Second, "going on", func(accepted, _ uint64) bool {
+			if first == 0 {
+				first = accepted
 			}
-			if round%10 == 0 {
-				o.Compact(context.Background())
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-	}()
-	for n := uint64(1); ; {
-		_, err := o.Append(context.Background(), powerValue(n), Mark{"total", binary.BigEndian.AppendUint64(nil, n)})
-		if err != nil {
-			say("! %v", err)
-			time.Sleep(10 * time.Millisecond)
-			continue
-		}
-		say("+ %d", n)
-		n++
-	}
-}
-
-// appendForever appends from two goroutines and prints each sequence once it
-// was accepted.
-func appendForever(path string) {
-	o := New(Options{Path: path, Stream: "visits", Log: quiet(),
-		NewEpoch: newEpoch()})
-	go o.Run(context.Background())
-	<-o.Opened()
-	var mu sync.Mutex
-	for range 2 {
-		go func() {
-			for {
-				p, err := o.Append(context.Background(), []byte("x"))
-				if err != nil {
-					os.Exit(1)
-				}
-				mu.Lock()
-				fmt.Println(p.Seq)
-				mu.Unlock()
-			}
-		}()
-	}
-	select {}
-}
-
-func TestKilled(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "visits.db")
-	for round := range 4 {
-		child := exec.Command(os.Args[0])
-		child.Env = append(os.Environ(), childEnv+"=append:"+path)
-		out, err := child.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := child.Start(); err != nil {
-			t.Fatal(err)
-		}
-		var accepted uint64
-		lines := bufio.NewScanner(out)
-		for n := 0; lines.Scan(); n++ {
-			seq, err := strconv.ParseUint(lines.Text(), 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			accepted = max(accepted, seq)
-			if n == 100+37*round {
-				child.Process.Kill() // and read on: what was printed was accepted
-			}
-		}
-		child.Wait()
-		o, stop := startStop(t, Options{Path: path})
-		if last := o.Status().Last; last < accepted {
-			t.Fatalf("round %d: %d was accepted, the store ends at %d", round, accepted, last)
-		}
-		balance(t, o)
+			return first > 0 && accepted >= first+more
+		})
 		stop()
+		accepted, acknowledged, _, _ := l.now()
+		began := time.Now()
+		if how := inspect(t, fmt.Sprintf("kill %d", i), dir, accepted, acknowledged); how != "" {
+			t.Fatalf("kill %d: the store is %s", i, how)
+		}
+		slowest = max(slowest, time.Since(began))
 	}
+	v, err := Verify(filepath.Join(dir, "visits.db"))
+	if err != nil || len(v.Problems) > 0 {
+		t.Errorf("verify: %+v, %v", v, err)
+	}
+	t.Logf("%d kills; slowest start with all its checks %v", kills, slowest)
 }
 
 // A power cut may leave any of the pages of a commit that was not over, and half

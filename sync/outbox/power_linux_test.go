@@ -1,156 +1,14 @@
 package outbox
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/binary"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
-
-// ledger is what a worker has said.
-type ledger struct {
-	mu           sync.Mutex
-	accepted     uint64
-	acknowledged uint64
-	refused      uint64
-	why          string
-	changed      chan struct{}
-}
-
-func (l *ledger) read(r io.Reader) {
-	for lines := bufio.NewScanner(r); lines.Scan(); {
-		what, rest, _ := strings.Cut(lines.Text(), " ")
-		n, _ := strconv.ParseUint(rest, 10, 64)
-		l.mu.Lock()
-		switch what {
-		case "+":
-			l.accepted = n
-		case "-":
-			l.acknowledged = n
-		case "!":
-			l.refused++
-			l.why = rest
-		}
-		close(l.changed)
-		l.changed = make(chan struct{})
-		l.mu.Unlock()
-	}
-}
-
-func (l *ledger) now() (accepted, acknowledged, refused uint64, why string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.accepted, l.acknowledged, l.refused, l.why
-}
-
-// until waits for the worker to have said what ok wants.
-func (l *ledger) until(t *testing.T, limit time.Duration, what string, ok func(accepted, refused uint64) bool) {
-	t.Helper()
-	for deadline := time.After(limit); ; {
-		l.mu.Lock()
-		done, changed := ok(l.accepted, l.refused), l.changed
-		l.mu.Unlock()
-		if done {
-			return
-		}
-		select {
-		case <-changed:
-		case <-deadline:
-			t.Fatalf("not %s within %v: %d accepted, %d refused, last: %s", what, limit, l.accepted, l.refused, l.why)
-		}
-	}
-}
-
-// work starts a worker on a disk; it is killed when the test ends, or by stop.
-func work(t *testing.T, dir string) (l *ledger, stop func()) {
-	t.Helper()
-	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), childEnv+"=work:"+filepath.Join(dir, "visits.db"))
-	child.Stderr = os.Stderr
-	out, err := child.StdoutPipe()
-	if err == nil {
-		err = child.Start()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	l = &ledger{changed: make(chan struct{})}
-	var reading sync.WaitGroup
-	reading.Go(func() { l.read(out) })
-	stop = sync.OnceFunc(func() {
-		child.Process.Kill()
-		reading.Wait()
-		child.Wait()
-	})
-	t.Cleanup(stop)
-	return l, stop
-}
-
-// inspect opens what a disk holds after its power was cut.
-func inspect(t *testing.T, name string, image map[string][]byte, accepted, acknowledged uint64) (how Beginning) {
-	t.Helper()
-	dir := t.TempDir()
-	defer os.RemoveAll(dir)
-	for file, b := range image {
-		if err := os.WriteFile(filepath.Join(dir, file), b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	epochs := newEpoch()
-	old, _, _ := epochs()
-	o, stop := startStop(t, Options{Path: filepath.Join(dir, "visits.db"), NewEpoch: epochs})
-	defer stop()
-	records := all(t, o)
-	s := o.Status()
-	first, next := uint64(0), uint64(0)
-	for _, r := range records {
-		if r.Epoch != old {
-			if r.Gap == nil || r.Gap.Open || r.Gap.From != r.Gap.To+1 {
-				t.Fatalf("%s: the new epoch begins with %+v", name, r.Gap)
-			}
-			continue
-		}
-		if r.Gap != nil {
-			t.Fatalf("%s: lost %+v", name, r.Gap)
-		}
-		if next == 0 {
-			first, next = r.Seq, r.Seq
-		}
-		if r.Seq != next || !bytes.Equal(r.Value, powerValue(r.Seq)) {
-			t.Fatalf("%s: record %d where %d was to come", name, r.Seq, next)
-		}
-		next++
-	}
-	if next == 0 { // all of it is acknowledged
-		first, next = acknowledged+1, accepted+1
-	}
-	if next-1 < accepted || first <= acknowledged && acknowledged > 0 {
-		t.Fatalf("%s: %d to %d are there, %d were accepted and %d acknowledged", name, first, next-1, accepted, acknowledged)
-	}
-	mark, err := o.Mark("total")
-	if err != nil || len(mark) != 8 && accepted > 0 {
-		t.Fatalf("%s: mark %x, %v", name, mark, err)
-	}
-	if last := next - 1; len(records) > 0 && len(mark) == 8 && binary.BigEndian.Uint64(mark) != last {
-		t.Fatalf("%s: the last record is %d, its mark %d", name, last, binary.BigEndian.Uint64(mark))
-	}
-	if s.Dropped[ReasonCorruption] > 0 {
-		t.Fatalf("%s: %+v", name, s)
-	}
-	balance(t, o)
-	return s.Begun
-}
 
 // TestPowerCut cuts the power of a disk at random moments of a store's life, also
 // in the midst of compactions.
@@ -175,7 +33,7 @@ func powerCuts(t *testing.T, cuts int) {
 		more := uint64(random.IntN(40))
 		l.until(t, 30*time.Second, "going on", func(accepted, _ uint64) bool { return accepted > before+more })
 		accepted, acknowledged, _, _ := l.now() // before the cut: at least that much must be there
-		how[inspect(t, fmt.Sprintf("cut %d", i), d.cut(random), accepted, acknowledged)]++
+		how[inspect(t, fmt.Sprintf("cut %d", i), lay(t, d.cut(random)), accepted, acknowledged)]++
 	}
 	stop()
 	accepted, acknowledged, refused, why := l.now()
@@ -185,10 +43,23 @@ func powerCuts(t *testing.T, cuts int) {
 	}
 }
 
+// lay puts an image of a disk into a folder.
+func lay(t *testing.T, image map[string][]byte) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for file, b := range image {
+		if err := os.WriteFile(filepath.Join(dir, file), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 // TestDiskFaults fills a disk, makes it fail and makes it read-only, under a
 // store that is in use; each time it comes back by itself, and nothing that was
 // accepted is lost.
 func TestDiskFaults(t *testing.T) {
+	t.Parallel() // it mostly waits
 	d, dir := mountDisk(t)
 	d.set(func() { d.capacity = 64 << 20 })
 	l, stop := work(t, dir)
@@ -203,32 +74,23 @@ func TestDiskFaults(t *testing.T) {
 		l.until(t, 30*time.Second, what, func(_, refused uint64) bool { return refused > before+3 })
 	}
 	running("started", 10*time.Second)
-	whole := func() (used int) {
-		d.set(func() {
-			for _, f := range d.names {
-				used += len(f.data)
-			}
-		})
-		return used
+	fill := func() { // all but a little by somebody else
+		used := 0
+		for _, f := range d.names {
+			used += len(f.data)
+		}
+		d.names["ballast"] = &diskFile{d: d, data: make([]byte, d.capacity-used-16<<10)}
 	}
 	for _, f := range []struct {
 		what      string
 		fail, end func()
 	}{
-		{"full", func() { d.capacity = 1 }, func() { d.capacity = 64 << 20 }},
+		{"full", fill, func() { delete(d.names, "ballast") }},
 		{"failing", func() { d.fault = syscall.EIO }, func() { d.fault = 0 }},
 		{"read-only", func() { d.fault = syscall.EROFS }, func() { d.fault = 0 }},
 	} {
 		d.set(f.fail)
-		if f.what == "full" { // while pages are free in the file, it goes on
-			select {
-			case <-time.After(time.Second):
-			case <-t.Context().Done():
-			}
-			t.Logf("full at %d bytes", whole())
-		} else {
-			refusing(f.what)
-		}
+		refusing(f.what)
 		_, _, refused, why := l.now()
 		d.set(f.end)
 		t.Logf("%s: %d refused so far (%s); taking records again after %v", f.what, refused, why, running("back", 30*time.Second))
@@ -242,7 +104,7 @@ func TestDiskFaults(t *testing.T) {
 			image[name] = f.data
 		}
 	})
-	if how := inspect(t, "at the end", image, accepted, acknowledged); how != "" {
+	if how := inspect(t, "at the end", lay(t, image), accepted, acknowledged); how != "" {
 		t.Errorf("the store is %s", how)
 	}
 }
@@ -250,6 +112,7 @@ func TestDiskFaults(t *testing.T) {
 // TestDiskFromTheStart starts on a disk that takes nothing, and goes on by itself
 // when it does.
 func TestDiskFromTheStart(t *testing.T) {
+	t.Parallel()
 	d, dir := mountDisk(t)
 	d.set(func() { d.fault = syscall.EROFS })
 	l, _ := work(t, dir)
