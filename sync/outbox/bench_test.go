@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -76,35 +77,84 @@ func (p *plain) append(value []byte, done chan error) error {
 	return <-done
 }
 
-// BenchmarkRatioAppend compares the outbox with plain bbolt, both durable, in
-// turns of one run so that the disk's mood is the same for both. ratio is the
-// outbox's median rate over the peer's.
+// BenchmarkRatioAppend compares the outbox with plain bbolt and with an fdatasync
+// after each write to a bare file, all durable, in turns of one run so that the
+// disk's mood is the same for all. ratio is the outbox's median rate over that of
+// plain bbolt.
 func BenchmarkRatioAppend(b *testing.B) {
-	value := make([]byte, 300)
-	for _, writers := range []int{1, 64} {
-		b.Run(fmt.Sprintf("300 B, writers: %d", writers), func(b *testing.B) {
-			o := start(b, Options{})
-			p := newPlain(b)
-			dones := make([]chan error, writers)
-			for i := range dones {
-				dones[i] = make(chan error, 1)
-			}
-			ours := func(int) error { _, err := o.Append(b.Context(), value); return err }
-			theirs := func(i int) error { return p.append(value, dones[i]) }
-			var a, z []float64
-			for b.Loop() {
-				a = append(a, rate(b, writers, ours))
-				z = append(z, rate(b, writers, theirs))
-			}
-			slices.Sort(a)
-			slices.Sort(z)
-			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(a[len(a)/2], "ours-appends/s")
-			b.ReportMetric(z[len(z)/2], "bbolt-appends/s")
-			b.ReportMetric(a[len(a)/2]/z[len(z)/2], "ratio")
-			b.ReportMetric(0.8, "aim-min")
-		})
+	for _, size := range []int{300, 1600} {
+		for _, writers := range []int{1, 8, 64, 256} {
+			b.Run(fmt.Sprintf("%d B, writers: %d", size, writers), func(b *testing.B) { benchAppend(b, size, writers) })
+		}
 	}
+}
+
+func benchAppend(b *testing.B, size, writers int) {
+	value := make([]byte, size)
+	o, p := start(b, Options{}), newPlain(b)
+	bare, err := os.Create(filepath.Join(b.TempDir(), "bare"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer bare.Close()
+	dones := make([]chan error, writers)
+	for i := range dones {
+		dones[i] = make(chan error, 1)
+	}
+	ours := func(int) error { _, err := o.Append(b.Context(), value); return err }
+	theirs := func(i int) error { return p.append(value, dones[i]) }
+	var one sync.Mutex
+	synced := func(int) error {
+		one.Lock()
+		defer one.Unlock()
+		_, err := bare.Write(value)
+		return errors.Join(err, dataSync(bare))
+	}
+	var a, y, z []float64
+	for b.Loop() {
+		a = append(a, rate(b, writers, ours))
+		z = append(z, rate(b, writers, theirs))
+		y = append(y, rate(b, writers, synced))
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(a), "ours-appends/s")
+	b.ReportMetric(median(z), "bbolt-appends/s")
+	b.ReportMetric(median(y), "fdatasync-appends/s")
+	b.ReportMetric(median(a)/median(z), "ratio")
+	b.ReportMetric(0.9, "aim-min")
+}
+
+func median(all []float64) float64 {
+	slices.Sort(all)
+	return all[len(all)/2]
+}
+
+// BenchmarkRatioStart measures how long a store of 1 GiB takes to open, after a
+// clean end, against the limit of a second.
+func BenchmarkRatioStart(b *testing.B) {
+	b.Run("1 GiB", func(b *testing.B) {
+		path := filepath.Join(b.TempDir(), "visits.db")
+		o, stop := startStop(b, Options{Path: path})
+		for o.Status().FileBytes < 1<<30 {
+			fill(b, o, 100_000, 1600)
+		}
+		stop()
+		var took []float64
+		for b.Loop() {
+			begin := time.Now()
+			o, stop := startStop(b, Options{Path: path})
+			took = append(took, time.Since(begin).Seconds())
+			if s := o.Status(); s.Begun != "" || s.FileBytes < 1<<30 {
+				b.Fatalf("status %+v", s)
+			}
+			stop()
+		}
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(1000*median(took), "ours-ms")
+		b.ReportMetric(1000, "limit-ms")
+		b.ReportMetric(median(took), "ratio")
+		b.ReportMetric(1, "aim-max")
+	})
 }
 
 // rate measures appends per second of so many writers over 200 ms.
