@@ -124,6 +124,16 @@ func (b *Broker) SetUsers(users map[string]string) {
 	}
 }
 
+// SetACL replaces the rights; a running broker that was started with an ACL sees
+// them after Reload or Restart.
+func (b *Broker) SetACL(acl string) {
+	b.t.Helper()
+	b.opts.ACL = acl
+	if err := os.WriteFile(filepath.Join(b.dir, "acl"), []byte(acl), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 func (b *Broker) config() (string, error) {
 	lines := []string{
 		fmt.Sprintf("listener %d 127.0.0.1", b.Port),
