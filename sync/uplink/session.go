@@ -8,10 +8,11 @@ import (
 )
 
 const (
-	maxBatch  = 256       // records of a message
-	readAhead = 512       // records read at a time
-	readBytes = 256 << 10 // of them
-	envelope  = 256       // bytes that Encode adds to a record, before the first is measured
+	maxBatch     = 256       // records of a message
+	readAhead    = 512       // records read at a time
+	readBytes    = 256 << 10 // of them
+	leastMessage = 4 << 10   // bytes that a message may have, however slow the line
+	envelope     = 256       // bytes that Encode adds to a record, before the first is measured
 )
 
 // message is a batch in flight.
@@ -46,6 +47,13 @@ func (u *Uplink) serve(ctx, connection context.Context, number uint64) error {
 		bucket:   newBucket(u.opts.Rate, time.Now()),
 		overhead: envelope,
 	}
+	if r := u.resume; r != nil && before(s.cursor, r.cursor) {
+		s.cursor, s.stall = r.cursor, r.stall
+	}
+	u.resume = nil
+	every := u.patience / glances
+	glance := time.NewTicker(every)
+	defer glance.Stop()
 	for {
 		appended := u.opts.Outbox.Appended()
 		if err := s.receive(); err != nil {
@@ -79,6 +87,10 @@ func (u *Uplink) serve(ctx, connection context.Context, number uint64) error {
 		case <-appended:
 		case <-timer:
 		case <-reminder:
+		case now := <-glance.C:
+			if s.glance(now, every); u.watch.overdue {
+				return nil
+			}
 		}
 	}
 }
@@ -107,7 +119,7 @@ func (s *session) receive() error {
 		}
 		s.inFlight = s.inFlight[1:]
 	}
-	switch rewind := u.apply(acks); {
+	switch rewind := u.apply(append(u.waiting(), acks...)); {
 	case rewind != nil:
 		s.cursor, s.records = *rewind, nil
 	// The consumer has more than this run has sent, or no more than the reminder.
@@ -156,7 +168,7 @@ func (s *session) publish(n int) error {
 	if err != nil {
 		return err
 	}
-	for len(payload) > u.opts.MaxBytes && len(batch) > 1 {
+	for len(payload) > s.most() && len(batch) > 1 {
 		s.overhead = max(s.overhead, (len(payload)-size(batch))/len(batch)+1)
 		batch = batch[:(len(batch)+1)/2]
 		if payload, err = u.opts.Encode(batch, replayed); err != nil {
@@ -189,6 +201,11 @@ func (s *session) publish(n int) error {
 	return nil
 }
 
+// most bytes of a message: on a slow line, a quarter of what may be in flight.
+func (s *session) most() int {
+	return min(s.u.opts.MaxBytes, max(leastMessage, s.window.limit()/4))
+}
+
 // batch takes from what was read as many records as a message probably holds,
 // all of them replayed or none.
 func (s *session) batch(n int) (batch []outbox.Record, replayed bool) {
@@ -196,7 +213,7 @@ func (s *session) batch(n int) (batch []outbox.Record, replayed bool) {
 	bytes := 0
 	for i, r := range s.records[:min(n, len(s.records))] {
 		bytes += len(r.Value) + s.overhead
-		if i > 0 && (bytes > s.u.opts.MaxBytes || s.replayed(r.Position) != replayed) {
+		if i > 0 && (bytes > s.most() || s.replayed(r.Position) != replayed) {
 			return s.records[:i], replayed
 		}
 	}

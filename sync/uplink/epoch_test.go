@@ -1,0 +1,275 @@
+package uplink
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/hallagent/hallagent/sync/outbox"
+)
+
+const newEpoch = "000002-00000002"
+
+// store is an outbox that a test can stop, replace and start again.
+type store struct {
+	*testing.T
+	path string
+	box  *outbox.Outbox
+	stop func()
+}
+
+func newStore(t *testing.T, path, epoch string) *store {
+	s := &store{T: t, path: path}
+	s.box = outbox.New(outbox.Options{Path: path, Stream: "visits", Log: slog.New(slog.DiscardHandler),
+		NewEpoch: func() (string, error) { return epoch, nil }})
+	s.run()
+	<-s.box.Opened()
+	t.Cleanup(func() { s.stop() })
+	return s
+}
+
+func (s *store) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.box.Run(ctx) })
+	s.stop = func() { cancel(); wg.Wait() }
+}
+
+func (s *store) add(values ...string) {
+	s.Helper()
+	for _, v := range values {
+		if _, err := s.box.Append(context.Background(), []byte(v)); err != nil {
+			s.Fatal(err)
+		}
+	}
+}
+
+// replace does what a salvage does: the records of the store that match go, under
+// their old epoch, into a new store whose first record is new.
+func (s *store) replace(saved func(seq uint64) bool) {
+	s.Helper()
+	s.stop()
+	fresh := newStore(s.T, filepath.Join(filepath.Dir(s.path), "new.db"), newEpoch)
+	fresh.add("gap")
+	fresh.stop()
+	from, err := bolt.Open(s.path, 0o600, nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	to, err := bolt.Open(fresh.path, 0o600, nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	err = to.Update(func(tx *bolt.Tx) error {
+		b, err := tx.CreateBucket([]byte("epoch/" + epoch))
+		if err != nil {
+			return err
+		}
+		pending := 0
+		err = from.View(func(old *bolt.Tx) error {
+			return old.Bucket([]byte("epoch/" + epoch)).ForEach(func(k, v []byte) error {
+				if !saved(uint64(k[7])) { // fewer than 256 here
+					return nil
+				}
+				pending++
+				return b.Put(k, v)
+			})
+		})
+		if err != nil {
+			return err
+		}
+		var state map[string]any
+		if err := json.Unmarshal(tx.Bucket([]byte("state")).Get([]byte("state")), &state); err != nil {
+			return err
+		}
+		state["pending"], state["accepted"] = 1+pending, 1+pending
+		text, err := json.Marshal(state)
+		if err != nil {
+			return err
+		}
+		return tx.Bucket([]byte("state")).Put([]byte("state"), text)
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	from.Close()
+	to.Close()
+	if err := os.Rename(fresh.path, s.path); err != nil {
+		s.Fatal(err)
+	}
+	s.run()
+	time.Sleep(time.Second)
+	synctest.Wait()
+	if got := s.box.Status(); got.Epoch != newEpoch || !got.Open {
+		s.Fatalf("the store was not replaced: %+v", got)
+	}
+}
+
+// rig is an uplink over a store and a publisher in memory.
+func rig(t *testing.T, s *store, central bool) (*Uplink, *broker) {
+	b := newBroker()
+	up := New(Options{Outbox: s.box, Publisher: b, Topic: "hall/visits", Encode: encode, Central: central, Log: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := up.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return up, b
+}
+
+// values of deliveries, all of which it confirms.
+func confirm(b *broker) string {
+	var all []string
+	for _, d := range b.settle() {
+		all = append(all, d.payload.Values...)
+		d.done(nil)
+	}
+	synctest.Wait()
+	return strings.Join(all, " ")
+}
+
+// The store is replaced while the uplink runs: the saved records go first, then
+// the new epoch; the consumer's words on both count, each in its turn.
+func TestEpochChangesCentral(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t, filepath.Join(t.TempDir(), "visits.db"), epoch)
+		up, b := rig(t, s, true)
+		b.connect()
+		s.add("a", "b", "c", "d", "e")
+		if got := confirm(b); got != "1=a 2=b 3=c 4=d 5=e" {
+			t.Fatalf("sent %q", got)
+		}
+		up.Acknowledged(epoch, 2, false)
+		synctest.Wait()
+		s.replace(func(seq uint64) bool { return seq <= 4 }) // 5 is lost
+		if got := confirm(b); got != "1=gap" {
+			t.Errorf("after the new store came %q", got)
+		}
+		up.Acknowledged(newEpoch, 1, false) // a consumer that did not get 3 and 4: they must not be skipped
+		synctest.Wait()
+		if got := s.box.Status(); got.Acknowledged != 0 || len(up.Status().Ignored) != 0 {
+			t.Errorf("the new epoch was acknowledged before the old one: %+v", got)
+		}
+		b.disconnect()
+		b.connect()
+		if got := confirm(b); got != "3=c 4=d 1=gap" {
+			t.Errorf("again came %q", got)
+		}
+		up.Acknowledged(epoch, 9, false) // beyond
+		up.Acknowledged(epoch, 1, false) // lower
+		up.Acknowledged(epoch, 5, false) // it had got 5 before
+		synctest.Wait()
+		got := s.box.Status()
+		if got.Pending != 0 || got.Acknowledged != 1 {
+			t.Errorf("in the end %+v", got)
+		}
+		if i := up.Status().Ignored; len(i) != 2 || i[IgnoredBeyond] != 1 || i[IgnoredLower] != 1 {
+			t.Errorf("ignored %v", i)
+		}
+		up.Acknowledged(epoch, 5, false)
+		s.add("f")
+		if got := confirm(b); got != "2=f" {
+			t.Errorf("then came %q", got)
+		}
+		up.Acknowledged(newEpoch, 2, false)
+		synctest.Wait()
+		if got := s.box.Status(); got.Pending != 0 || got.Acknowledged != 2 || up.Status().Ignored[IgnoredEpoch] != 1 {
+			t.Errorf("status %+v %v", got, up.Status().Ignored)
+		}
+	})
+}
+
+func TestEpochChangesBroker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t, filepath.Join(t.TempDir(), "visits.db"), epoch)
+		up, b := rig(t, s, false)
+		s.add("a", "b", "c", "d", "e")
+		b.connect()
+		sent := b.settle()
+		flushed := make(chan error, 1)
+		go func() { flushed <- up.Flush(t.Context()) }()
+		synctest.Wait()
+		s.replace(func(seq uint64) bool { return seq != 5 })
+		s.add("f")
+		got := b.settle() // of the new epoch; the old one is on its way
+		if text := sequences(got); text != "1,2" && text != "1;2" {
+			t.Errorf("sent %q", text)
+		}
+		select {
+		case <-flushed:
+			t.Error("flushed too early")
+		default:
+		}
+		for _, d := range append(sent, got...) {
+			d.done(nil)
+		}
+		synctest.Wait()
+		if st := s.box.Status(); st.Pending != 0 || st.Acknowledged != 2 {
+			t.Errorf("in the end %+v", st)
+		}
+		if err := <-flushed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// After a restart nobody knows how much of the saved epoch was sent: the
+// consumer's word on it waits until that is sent again.
+func TestSavedEpochAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t, filepath.Join(t.TempDir(), "visits.db"), epoch)
+		s.add("a", "b", "c")
+		s.replace(func(uint64) bool { return true })
+		up, b := rig(t, s, true)
+		up.Acknowledged(epoch, 2, false) // retained at the broker
+		b.connect()
+		if got := confirm(b); got != "1=a 2=b 3=c 1=gap" {
+			t.Errorf("sent %q", got)
+		}
+		if st := s.box.Status(); st.Pending != 2 {
+			t.Errorf("the early word was not heard: %+v", st)
+		}
+		up.Acknowledged(epoch, 3, false)
+		up.Acknowledged(newEpoch, 1, true)
+		synctest.Wait()
+		if st := s.box.Status(); st.Pending != 0 || len(up.Status().Ignored) != 0 {
+			t.Errorf("in the end %+v, ignored %v", st, up.Status().Ignored)
+		}
+	})
+}
+
+// The saved records may include some that the uplink knows to be acknowledged.
+func TestSavedTooMuch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t, filepath.Join(t.TempDir(), "visits.db"), epoch)
+		up, b := rig(t, s, true)
+		b.connect()
+		s.add("a", "b", "c")
+		confirm(b)
+		// Stop the store so that the word cannot be written, and save everything.
+		s.stop()
+		up.Acknowledged(epoch, 3, false)
+		synctest.Wait()
+		s.replace(func(uint64) bool { return true })
+		confirm(b)
+		up.Acknowledged(newEpoch, 1, false)
+		time.Sleep(2 * pause)
+		synctest.Wait()
+		if st := s.box.Status(); st.Pending != 0 || st.Acknowledged != 1 {
+			t.Errorf("in the end %+v %s", st, fmt.Sprint(up.Status().Ignored))
+		}
+	})
+}
