@@ -51,7 +51,7 @@ func (u *Uplink) serve(ctx, connection context.Context, number uint64) error {
 		s.cursor, s.stall = r.cursor, r.stall
 	}
 	u.resume = nil
-	every := u.patience / glances
+	every := u.opts.patience / glances
 	glance := time.NewTicker(every)
 	defer glance.Stop()
 	for {

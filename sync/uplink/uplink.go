@@ -61,6 +61,8 @@ type Options struct {
 	Rate     int  // records per second, 0 = as fast as it goes
 	MaxBytes int  // of a message, 0 = 64 KiB
 	Log      *slog.Logger
+
+	patience time.Duration // with a stream that stands still, for tests; 0 = as usual
 }
 
 // Reasons why an acknowledgement of the consumer is ignored.
@@ -102,7 +104,6 @@ type Status struct {
 type Uplink struct {
 	opts        Options
 	resendPause time.Duration
-	patience    time.Duration // with a stream that stands still
 	wake        chan struct{} // to the loop: something came in
 
 	mu       sync.Mutex
@@ -138,10 +139,15 @@ func New(o Options) *Uplink {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 64 << 10
 	}
-	u := &Uplink{
+	if o.patience == 0 {
+		o.patience = patienceBroker
+		if o.Central {
+			o.patience = patienceCentral
+		}
+	}
+	return &Uplink{
 		opts:        o,
 		resendPause: resendPause,
-		patience:    patienceBroker,
 		wake:        make(chan struct{}, 1),
 		targetsWake: make(chan struct{}, 1),
 		targets:     map[string]uint64{},
@@ -149,10 +155,6 @@ func New(o Options) *Uplink {
 		early:       map[string]ack{},
 		status:      Status{Ignored: map[string]uint64{}},
 	}
-	if o.Central {
-		u.patience = patienceCentral
-	}
-	return u
 }
 
 // Acknowledged takes the consumer's word that it has everything of an epoch up

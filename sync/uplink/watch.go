@@ -46,7 +46,7 @@ func (s *session) glance(now time.Time, every time.Duration) {
 		if !w.since.IsZero() { // what was dropped needs no acknowledgement
 			u.report(func(st *Status) { st.Stalled = time.Time{} })
 		}
-		*w = watch{steps: steps, patience: u.patience}
+		*w = watch{steps: steps, patience: u.opts.patience}
 		return
 	}
 	if w.since.IsZero() {
@@ -62,7 +62,7 @@ func (s *session) glance(now time.Time, every time.Duration) {
 	if news {
 		u.opts.Log.Warn("uplink stalled", "stream", u.opts.Topic, "count", box.Pending+box.Gaps, "err", fmt.Sprintf("nothing acknowledged since %s", w.since.Format(time.TimeOnly)))
 	}
-	w.idle, w.patience = 0, min(2*w.patience, max(patienceMost, u.patience))
+	w.idle, w.patience = 0, min(2*w.patience, max(patienceMost, u.opts.patience))
 	w.overdue = !disk // a disk that takes no acknowledgement is not the connection's fault
 	if w.overdue && u.opts.Central && len(s.inFlight) == 0 {
 		u.resume = &resume{s.cursor, s.stall}
