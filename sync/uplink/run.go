@@ -88,6 +88,10 @@ func (u *Uplink) acknowledge(ctx context.Context) {
 			err := u.opts.Outbox.Acknowledge(ctx, outbox.Position{Epoch: epoch, Seq: targets[epoch]})
 			if errors.Is(err, outbox.ErrNoRecord) { // the store was replaced: nothing of that is left
 				u.opts.Log.Warn("acknowledgement without a record", "stream", u.opts.Topic, "epoch", epoch, "seq", targets[epoch], "err", err)
+				u.mu.Lock()
+				u.durable = outbox.Position{Epoch: epoch, Seq: targets[epoch]}
+				u.mu.Unlock()
+				signal(u.wake)
 				continue
 			}
 			if err != nil {
@@ -107,6 +111,7 @@ func (u *Uplink) acknowledge(ctx context.Context) {
 				u.meter.add(after-before, now)
 			}
 			u.steps++
+			u.durable = outbox.Position{Epoch: epoch, Seq: targets[epoch]}
 			if !u.status.Stalled.IsZero() {
 				u.opts.Log.Info("uplink gets on", "stream", u.opts.Topic)
 			}
@@ -116,6 +121,7 @@ func (u *Uplink) acknowledge(ctx context.Context) {
 				u.progress = nil
 			}
 			u.mu.Unlock()
+			signal(u.wake)
 		}
 	}
 }

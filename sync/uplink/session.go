@@ -28,12 +28,14 @@ type session struct {
 	number uint64
 	begin  outbox.Position // last record when it began
 
-	cursor   outbox.Position // last record taken from the outbox
-	records  []outbox.Record // read and not yet sent
-	inFlight []*message      // in order
+	cursor   outbox.Position   // last record taken from the outbox
+	records  []outbox.Record   // read and not yet sent
+	inFlight []*message        // in order
+	unsaved  []outbox.Position // last records of messages that were confirmed and whose acknowledgement is not on disk
 	window   window
 	bucket   *bucket
-	overhead int // bytes that Encode adds to a record
+	disk     bool // takes acknowledgements
+	overhead int  // bytes that Encode adds to a record
 	stall    stall
 }
 
@@ -68,7 +70,7 @@ func (u *Uplink) serve(ctx, connection context.Context, number uint64) error {
 			return err
 		}
 		u.report(func(st *Status) { st.InFlight = len(s.inFlight) })
-		if !s.window.open() {
+		if !s.open() {
 			appended = nil // room first
 		}
 		var timer, reminder <-chan time.Time
@@ -99,8 +101,9 @@ func (u *Uplink) serve(ctx, connection context.Context, number uint64) error {
 func (s *session) receive() error {
 	u := s.u
 	u.mu.Lock()
-	results, acks := u.results, u.acks
+	results, acks, durable := u.results, u.acks, u.durable
 	u.results, u.acks = nil, nil
+	s.disk = u.status.Err == ""
 	u.mu.Unlock()
 	now := time.Now()
 	for _, r := range results {
@@ -116,8 +119,12 @@ func (s *session) receive() error {
 		if !u.opts.Central {
 			u.acked = s.inFlight[0].last
 			u.target(u.acked)
+			s.unsaved = append(s.unsaved, u.acked)
 		}
 		s.inFlight = s.inFlight[1:]
+	}
+	for len(s.unsaved) > 0 && !before(durable, s.unsaved[0]) {
+		s.unsaved = s.unsaved[1:]
 	}
 	switch rewind := u.apply(append(u.waiting(), acks...)); {
 	case rewind != nil:
@@ -134,10 +141,16 @@ func before(a, b outbox.Position) bool {
 	return a.Epoch < b.Epoch || a.Epoch == b.Epoch && a.Seq < b.Seq
 }
 
+// open tells whether one more message may go. While the disk takes no
+// acknowledgement, what is on it goes all the same: better twice than never.
+func (s *session) open() bool {
+	return s.window.open() && (len(s.inFlight)+len(s.unsaved) < maxMessages || !s.disk)
+}
+
 // send hands over what the window and the rate allow. A positive wait says when
 // to come again, whatever happens.
 func (s *session) send() (wait time.Duration, err error) {
-	for s.window.open() && s.ctx.Err() == nil {
+	for s.open() && s.ctx.Err() == nil {
 		n, wait := s.bucket.ready(time.Now())
 		if n == 0 {
 			return wait, nil

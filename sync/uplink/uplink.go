@@ -111,8 +111,9 @@ type Uplink struct {
 	acks     []ack
 	status   Status
 	meter    meter
-	steps    uint64        // acknowledgements on disk
-	progress chan struct{} // closed at the next acknowledgement on disk
+	steps    uint64          // acknowledgements on disk
+	durable  outbox.Position // the newest of them
+	progress chan struct{}   // closed at the next acknowledgement on disk
 
 	targets     map[string]uint64 // what the acknowledger is to write, by epoch
 	targetsWake chan struct{}

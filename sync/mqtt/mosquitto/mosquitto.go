@@ -26,6 +26,7 @@ type Options struct {
 	Users       map[string]string // passwords by user name; none lets everybody in
 	ACL         string            // content of an ACL file
 	Persistence bool              // retained messages survive Restart
+	Folder      string            // of its files, "" for one of its own
 	CAFile      string            // with CertFile and KeyFile: TLS
 	CertFile    string
 	KeyFile     string
@@ -57,7 +58,10 @@ func Start(t testing.TB, o Options) *Broker {
 		}
 		t.Skipf("mosquitto is not installed: %v", err)
 	}
-	b := &Broker{t: t, opts: o, dir: t.TempDir(), Host: "127.0.0.1"}
+	b := &Broker{t: t, opts: o, dir: o.Folder, Host: "127.0.0.1"}
+	if b.dir == "" {
+		b.dir = t.TempDir()
+	}
 	if o.Users != nil {
 		b.SetUsers(o.Users)
 	}
