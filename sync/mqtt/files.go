@@ -45,7 +45,7 @@ func (c *Client) load(address *url.URL) (*files, error) {
 		{"authorities", c.opts.CAFile}, {"certificate", c.opts.CertFile},
 		{"key", c.opts.KeyFile}, {"password", c.opts.PasswordFile},
 	} {
-		if file.path == "" {
+		if file.path == "" || i < 3 && address.Scheme != "mqtts" {
 			continue
 		}
 		var err error

@@ -30,8 +30,9 @@ func install(t *testing.T, files map[string]string) {
 }
 
 // A client's certificate expires, is replaced, by rubbish and by a good one, all
-// under way.
-func TestOwnCertificate(t *testing.T) {
+// under way. In full length attempts are as far apart as in use.
+func TestTortureOwnCertificate(t *testing.T) {
+	long := os.Getenv("HALLAGENT_TORTURE") != ""
 	ca := newAuthority(t)
 	cert, key := ca.issue("localhost", []string{"localhost"})
 	b := mosquitto.Start(t, mosquitto.Options{CAFile: ca.file, CertFile: cert, KeyFile: key, Extra: []string{"require_certificate true"}})
@@ -45,16 +46,24 @@ func TestOwnCertificate(t *testing.T) {
 	install(t, map[string]string{own: old, ownKey: oldKey})
 	c, _ := run(t, Options{URL: b.URL, CAFile: ca.file, CertFile: own, KeyFile: ownKey,
 		Will: func(uint64) Message { return Message{"status", false, []byte("lost")} },
-	}, func(c *Client) { c.times.look = 100 * time.Millisecond })
+	}, func(c *Client) {
+		c.times.look = 100 * time.Millisecond
+		if long {
+			c.backoff = jitter
+		}
+	})
 	s := until(t, c, "refused", func(s Status) bool { return s.Code != "" })
 	if s.Code != CodeTLS || !strings.Contains(s.Hint, "gateway's certificate has expired") || !s.OwnExpires.Before(time.Now()) {
 		t.Errorf("status %+v", s)
 	}
 	t.Logf("expired: %s", s.Err)
+	if long {
+		time.Sleep(30 * time.Second) // the trouble lasts, attempts become rare
+	}
 	began := time.Now()
 	install(t, map[string]string{ownKey: goodKey, own: good})
 	first := connected(t, c)
-	t.Logf("connected %v after the certificate was replaced, with attempts every 20 ms; in use they are at most 15 s apart", time.Since(began).Round(time.Millisecond))
+	t.Logf("connected %v after the certificate was replaced; attempts are at most 15 s apart in full length, 20 ms else", time.Since(began).Round(time.Millisecond))
 	if s := c.Status(); s.Code != "" || s.OwnExpires.Before(time.Now()) || s.BrokerExpires.Before(time.Now()) {
 		t.Errorf("status %+v", s)
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,12 +33,18 @@ func TestFreshOvertakesDrain(t *testing.T) {
 	line.rate = 100_000
 	h := startHall(t, line.url, false)
 	value := []byte(strings.Repeat("v", 300))
-	const records = 2000
-	for range records {
-		if _, err := h.box.Append(t.Context(), value); err != nil {
-			t.Fatal(err)
-		}
+	const writers, each = 400, 10
+	var all sync.WaitGroup
+	for range writers {
+		all.Go(func() {
+			for range each {
+				if _, err := h.box.Append(t.Context(), value); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
+	all.Wait()
 	for h.up.Status().Rate == 0 {
 		time.Sleep(10 * time.Millisecond)
 	}
