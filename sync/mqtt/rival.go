@@ -49,7 +49,7 @@ func (r *rival) ended(taken bool, now time.Time) {
 // while it went on itself: soon after it had come up whole, there may be a rival;
 // before its echo came back, it was for want of rights. It gives nil for any
 // other end.
-func (c *Client) thrownOff(ctx context.Context, s *session, conn *line, address *url.URL) error {
+func (c *Client) thrownOff(ctx context.Context, s *session, address *url.URL) error {
 	c.mu.Lock()
 	accepted, admitted, soon := s.accepted, s.admitted, time.Since(s.opened) < c.times.steady
 	c.mu.Unlock()
@@ -60,7 +60,7 @@ func (c *Client) thrownOff(ctx context.Context, s *session, conn *line, address 
 	case accepted && !admitted && c.opts.Echo != "":
 		why = errNotEchoed
 	}
-	if end := conn.end(); why == nil || ctx.Err() != nil || !errors.Is(end, io.EOF) && !errors.Is(end, syscall.ECONNRESET) {
+	if why == nil || ctx.Err() != nil || !errors.Is(s.ended, io.EOF) && !errors.Is(s.ended, syscall.ECONNRESET) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)

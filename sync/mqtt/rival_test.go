@@ -68,6 +68,23 @@ func untilWithin(t testing.TB, c *Client, limit time.Duration, what string, ok f
 	}
 }
 
+// A client that connects anew by itself, again and again, has no rival.
+func TestReconnectsAreNoRival(t *testing.T) {
+	b := mosquitto.Start(t, mosquitto.Options{})
+	var log bytes.Buffer
+	c, stop := run(t, Options{URL: b.URL, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	for range 8 {
+		s := connected(t, c)
+		c.Reconnect(s, "for a test")
+		<-s.Done()
+	}
+	connected(t, c)
+	stop()
+	if strings.Contains(log.String(), errRival.Error()) || strings.Contains(log.String(), errTaken.Error()) {
+		t.Errorf("taken for another client:\n%s", log.String())
+	}
+}
+
 // A broker that starts again and again is not another client.
 func TestRestartsAreNoRival(t *testing.T) {
 	for name, end := range map[string]func(*mosquitto.Broker){"killed": (*mosquitto.Broker).Kill, "stopped": (*mosquitto.Broker).Stop} {

@@ -171,7 +171,7 @@ func (c *Client) serve(ctx context.Context, number uint64, wg *sync.WaitGroup) (
 		if fault := conn.fault(); fault != nil && err != nil {
 			err = fault
 		} else if err != nil {
-			if why := c.thrownOff(ctx, s, conn, address); why != nil {
+			if why := c.thrownOff(ctx, s, address); why != nil {
 				err = fmt.Errorf("%w: %w", why, err)
 			}
 		}
@@ -182,6 +182,7 @@ func (c *Client) serve(ctx context.Context, number uint64, wg *sync.WaitGroup) (
 	opts.SetConnectionLostHandler(func(_ paho.Client, err error) { s.cancel(fmt.Errorf("%w: %w", errBroken, err)) })
 	s.paho = paho.NewClient(opts)
 	defer s.paho.Disconnect(quiesce)
+	defer func() { s.ended = conn.end() }() // before a good-bye of ours ends it
 
 	giveUp := context.AfterFunc(ctx, func() { conn.Close() })
 	defer giveUp()

@@ -32,7 +32,8 @@ type session struct {
 	sent   chan token
 	echoes chan string // what came on the topic of the echo
 
-	accepted bool // by the broker
+	accepted bool  // by the broker
+	ended    error // why nothing more could be read when it was given up, nil if something could
 	opened   time.Time
 	admitted bool // publishers were let in; under the client's mu
 
