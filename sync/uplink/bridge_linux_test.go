@@ -299,7 +299,7 @@ func BenchmarkRatioBridge(b *testing.B) {
 	b.Run("messages sent again after kill -9 in mid-drain", func(b *testing.B) {
 		var again []float64
 		for b.Loop() {
-			if len(again) == 2*bridgeRounds {
+			if len(again) == bridgeRounds {
 				continue
 			}
 			c.close()
