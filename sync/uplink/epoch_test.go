@@ -24,12 +24,13 @@ const newEpoch = "000002-00000002"
 type store struct {
 	*testing.T
 	path string
+	from string // what replace saves from
 	box  *outbox.Outbox
 	stop func()
 }
 
 func newStore(t *testing.T, path, epoch string) *store {
-	s := &store{T: t, path: path}
+	s := &store{T: t, path: path, from: path}
 	s.box = outbox.New(outbox.Options{Path: path, Stream: "visits", Log: slog.New(slog.DiscardHandler),
 		NewEpoch: func() (string, error) { return epoch, nil }})
 	s.run()
@@ -54,6 +55,23 @@ func (s *store) add(values ...string) {
 	}
 }
 
+// remember keeps the file as it is, for replace.
+func (s *store) remember() {
+	s.Helper()
+	s.stop()
+	content, err := os.ReadFile(s.path)
+	if err == nil {
+		s.from = s.path + ".old"
+		err = os.WriteFile(s.from, content, 0o600)
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.run()
+	time.Sleep(time.Second)
+	synctest.Wait()
+}
+
 // replace does what a salvage does: the records of the store that match go, under
 // their old epoch, into a new store whose first record is new.
 func (s *store) replace(saved func(seq uint64) bool) {
@@ -62,7 +80,7 @@ func (s *store) replace(saved func(seq uint64) bool) {
 	fresh := newStore(s.T, filepath.Join(filepath.Dir(s.path), "new.db"), newEpoch)
 	fresh.add("gap")
 	fresh.stop()
-	from, err := bolt.Open(s.path, 0o600, nil)
+	from, err := bolt.Open(s.from, 0o600, nil)
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -213,15 +231,22 @@ func TestEpochChangesBroker(t *testing.T) {
 			t.Error("flushed too early")
 		default:
 		}
+		s.add("g") // after the flush began: it need not wait for that
+		b.settle()
 		for _, d := range append(sent, got...) {
 			d.done(nil)
 		}
 		synctest.Wait()
-		if st := s.box.Status(); st.Pending != 0 || st.Acknowledged != 2 {
+		if st := s.box.Status(); st.Pending != 1 || st.Acknowledged != 2 {
 			t.Errorf("in the end %+v", st)
 		}
-		if err := <-flushed; err != nil {
-			t.Error(err)
+		select {
+		case err := <-flushed:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Error("not flushed")
 		}
 	})
 }
@@ -259,10 +284,12 @@ func TestSavedTooMuch(t *testing.T) {
 		b.connect()
 		s.add("a", "b", "c")
 		confirm(b)
-		// Stop the store so that the word cannot be written, and save everything.
-		s.stop()
+		s.remember()
 		up.Acknowledged(epoch, 3, false)
 		synctest.Wait()
+		if st := s.box.Status(); st.Pending != 0 {
+			t.Fatalf("not acknowledged: %+v", st)
+		}
 		s.replace(func(uint64) bool { return true })
 		confirm(b)
 		up.Acknowledged(newEpoch, 1, false)
