@@ -37,7 +37,7 @@ bench: SHELL := bash
 bench: .SHELLFLAGS := -o pipefail -c
 bench:
 	@.ci/needs
-	@go test -v -count=1 -timeout 5m -run '^$$' -bench '^BenchmarkRatio' -benchtime 15x ./... | awk -f .ci/bench.awk
+	@go test -v -count=1 -timeout 10m -run '^$$' -bench '^BenchmarkRatio' -benchtime 15x ./... | awk -f .ci/bench.awk
 
 clean:
 	rm -rf bin dist

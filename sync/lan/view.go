@@ -84,6 +84,10 @@ type Broker struct {
 	Code  string    `json:"code,omitempty"`
 	Err   string    `json:"err,omitempty"`
 	Hint  string    `json:"hint,omitempty"`
+
+	EchoMS        float64   `json:"echo_ms,omitempty"`       // milliseconds to the broker and back
+	OwnExpires    time.Time `json:"own_expires,omitzero"`    // end of the gateway's certificate
+	BrokerExpires time.Time `json:"broker_expires,omitzero"` // end of the broker's certificate
 }
 
 // Stream is a durable stream: where it stands and what waits in it.
@@ -97,6 +101,12 @@ type Stream struct {
 	Last    uint64 `json:"last"`
 	Pending uint64 `json:"pending"`
 	Dropped uint64 `json:"dropped"`
+
+	InFlight int       `json:"in_flight"`        // messages sent and not confirmed by the broker
+	Replayed uint64    `json:"replayed"`         // records sent from the backlog
+	Rate     float64   `json:"rate"`             // records acknowledged per second, over the last 10 s
+	ETA      float64   `json:"eta_s"`            // seconds until the pending ones are, at that rate; 0 while unknown
+	Stalled  time.Time `json:"stalled,omitzero"` // since when nothing is acknowledged though records wait and the broker is connected
 
 	Damages  []Damage `json:"damages,omitempty"`  // what was found damaged and set aside
 	Replaced bool     `json:"replaced,omitempty"` // begun anew in this run, although there had been one

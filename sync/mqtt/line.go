@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"sync/atomic"
 )
 
@@ -29,17 +28,11 @@ func parseURL(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// dial opens the network connection; paho gets it ready.
-func (c *Client) dial(ctx context.Context, address *url.URL) (*line, error) {
+// dial opens the network connection; paho gets it ready. config is nil where
+// there is no TLS.
+func (c *Client) dial(ctx context.Context, address *url.URL, config *tls.Config) (*line, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	var config *tls.Config
-	if address.Scheme == "mqtts" {
-		var err error
-		if config, err = c.tls(address.Hostname()); err != nil {
-			return nil, err
-		}
-	}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address.Host)
 	if err != nil {
 		return nil, err
@@ -48,33 +41,17 @@ func (c *Client) dial(ctx context.Context, address *url.URL) (*line, error) {
 		secured := tls.Client(conn, config)
 		if err := secured.HandshakeContext(ctx); err != nil {
 			conn.Close()
+			var invalid x509.CertificateInvalidError
+			if errors.As(err, &invalid) {
+				c.note(func(s *Status) { s.BrokerExpires = invalid.Cert.NotAfter })
+			}
 			return nil, fmt.Errorf("%w: %w", errTLS, err)
 		}
+		shown := secured.ConnectionState().PeerCertificates[0]
+		c.note(func(s *Status) { s.BrokerExpires = shown.NotAfter })
 		conn = secured
 	}
 	return &line{Conn: conn, in: bufio.NewReaderSize(conn, 16<<10), topics: len(c.opts.Subscriptions)}, nil
-}
-
-func (c *Client) tls(host string) (*tls.Config, error) {
-	config := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	if c.opts.CAFile != "" {
-		pem, err := os.ReadFile(c.opts.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("%w: read authorities: %w", errFile, err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%w: read authorities: no certificate in %s", errFile, c.opts.CAFile)
-		}
-	}
-	if c.opts.CertFile != "" {
-		own, err := tls.LoadX509KeyPair(c.opts.CertFile, c.opts.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("%w: read certificate: %w", errFile, err)
-		}
-		config.Certificates = []tls.Certificate{own}
-	}
-	return config, nil
 }
 
 var (
@@ -95,6 +72,7 @@ type line struct {
 	topics int // of our one SUBSCRIBE
 	rest   int // bytes of the present packet that paho has not read
 	wrong  atomic.Pointer[error]
+	ended  atomic.Pointer[error] // the first error of a read
 }
 
 // fault gives what the broker did against the protocol, nil if nothing.
@@ -111,12 +89,24 @@ func (l *line) Read(p []byte) (int, error) {
 			if errors.Is(err, errProtocol) {
 				l.wrong.Store(&err)
 			}
+			l.ended.CompareAndSwap(nil, &err)
 			return 0, err
 		}
 	}
 	n, err := l.in.Read(p[:min(len(p), l.rest)])
 	l.rest -= n
+	if err != nil {
+		l.ended.CompareAndSwap(nil, &err)
+	}
 	return n, err
+}
+
+// end gives why nothing more can be read, nil while something can.
+func (l *line) end() error {
+	if ended := l.ended.Load(); ended != nil {
+		return *ended
+	}
+	return nil
 }
 
 // next looks at the header of the next packet, without taking it.

@@ -12,6 +12,12 @@
 // topic and sends it at once, ahead of everything that is queued, and again
 // after each connect.
 //
+// A broker may confirm what its rights forbid and throw it away, and MQTT 3.1.1
+// has no word for that. So the client sends itself an echo over the broker, and
+// no connection carries messages before its echo has come back; states go all
+// the same. Rights taken away later are noticed at the next echo, which is up to
+// five minutes away.
+//
 // Limits, of paho: a message in the midst of being handed over when the
 // connection is lost is reported failed only after the write timeout of 5 s,
 // though the next connection does not wait for it; packets are written one
@@ -24,6 +30,7 @@ package mqtt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -46,7 +53,8 @@ type Message struct {
 	Payload []byte
 }
 
-// Options of a client. Files are read anew at each connect.
+// Options of a client. Files are read anew at each connect, and looked at while
+// connected: when they change, and are in order, the client connects anew.
 type Options struct {
 	URL          string // mqtt://host:1883 or mqtts://host:8883
 	ClientID     string
@@ -62,6 +70,10 @@ type Options struct {
 	Will     func(session uint64) Message // published by the broker when the connection breaks
 	Birth    func(session uint64) Message // published first on each connection
 	Farewell func() Message               // published on a clean stop
+
+	// Echo is the topic on which the client hears itself, "" for no echo. It must be
+	// this client's alone, and allowed for both ways at the broker.
+	Echo string
 
 	Subscriptions []string
 	// Handle is called in the order of arrival, from one goroutine.
@@ -88,6 +100,11 @@ type Status struct {
 	Connects uint64    `json:"connects"`           // connections that came up
 	InFlight int       `json:"in_flight"`          // messages not confirmed
 	Overflow uint64    `json:"overflow,omitempty"` // messages dropped because Handle was too slow
+
+	Echo          time.Duration `json:"echo,omitempty"`          // round trip of the newest echo that came back
+	EchoesLost    uint64        `json:"echoes_lost,omitempty"`   // echoes that the broker confirmed and that did not come back
+	OwnExpires    time.Time     `json:"own_expires,omitzero"`    // end of the client's certificate
+	BrokerExpires time.Time     `json:"broker_expires,omitzero"` // end of the certificate that the broker showed last
 }
 
 // Client publishes and subscribes while Run runs. All methods may be called from
@@ -96,6 +113,8 @@ type Client struct {
 	opts         Options
 	backoff      func(attempt int) time.Duration
 	writeTimeout time.Duration
+	times        times
+	rival        rival // of Run alone
 	inbox        chan inbound
 
 	inFlight atomic.Int64
@@ -104,10 +123,12 @@ type Client struct {
 	mu      sync.Mutex
 	status  Status
 	states  map[string]*retained
-	order   []string // topics of states, in the order of their first Retain
-	current *session // takes changes of states, nil while not connected
-	ready   bool     // current takes messages
-	up      chan struct{}
+	order   []string                // topics of states, in the order of their first Retain
+	current *session                // takes changes of states, nil while not connected
+	ready   context.Context         // under which current takes messages, nil while it takes none
+	shut    context.CancelCauseFunc // ends ready
+	wrong   [faults]error           // with the connection that is up
+	up      chan struct{}           // closed at the next ready
 	stopped chan struct{}
 }
 
@@ -129,11 +150,16 @@ func New(o Options) *Client {
 	if o.KeepAlive == 0 {
 		o.KeepAlive = 20 * time.Second
 	}
-	o.Subscriptions = slices.Compact(slices.Sorted(slices.Values(o.Subscriptions)))
+	subscriptions := slices.Clone(o.Subscriptions)
+	if o.Echo != "" {
+		subscriptions = append(subscriptions, o.Echo)
+	}
+	o.Subscriptions = slices.Compact(slices.Sorted(slices.Values(subscriptions)))
 	return &Client{
 		opts:         o,
 		backoff:      jitter,
 		writeTimeout: writeTimeout,
+		times:        usualTimes,
 		inbox:        make(chan inbound, 256),
 		status:       Status{State: Waiting, Since: time.Now()},
 		states:       map[string]*retained{},
@@ -143,15 +169,16 @@ func New(o Options) *Client {
 }
 
 // Session waits until a connection is up: subscribed, birth and states
-// confirmed. The context it returns ends when that connection is lost. An error
-// means that ctx or the client has ended.
+// confirmed, and the echo come back. The context it returns ends when that
+// connection is lost, or an echo is. An error means that ctx or the client has
+// ended.
 func (c *Client) Session(ctx context.Context) (context.Context, error) {
 	for {
 		c.mu.Lock()
-		s, up, ready := c.current, c.up, c.ready
+		ready, up := c.ready, c.up
 		c.mu.Unlock()
-		if ready && s.ctx.Err() == nil {
-			return s.ctx, nil
+		if ready != nil && ready.Err() == nil {
+			return ready, nil
 		}
 		select {
 		case <-up:
@@ -168,13 +195,30 @@ func (c *Client) Session(ctx context.Context) (context.Context, error) {
 // it does exactly once, perhaps before it returns: with nil only when the broker
 // has confirmed the message.
 func (c *Client) Publish(session context.Context, topic string, retain bool, payload []byte, done func(error)) {
-	s := sessionOf(session)
-	if s == nil {
-		done(ErrLost)
-		return
+	hand(session, false, item{Message{topic, retain, payload}, done})
+}
+
+// PublishAhead is Publish for what must not wait: it overtakes everything that
+// Publish has queued.
+func (c *Client) PublishAhead(session context.Context, topic string, retain bool, payload []byte, done func(error)) {
+	hand(session, true, item{Message{topic, retain, payload}, done})
+}
+
+func hand(session context.Context, ahead bool, it item) {
+	err := ErrLost
+	if s := sessionOf(session); s != nil && session.Err() == nil {
+		err = s.enqueue(it, ahead)
 	}
-	if err := s.enqueue(item{Message{topic, retain, payload}, done}); err != nil {
-		done(err)
+	if err != nil {
+		it.done(err)
+	}
+}
+
+// Reconnect ends the connection of a session in good order, so that the broker
+// publishes no will, and the client connects anew.
+func (c *Client) Reconnect(session context.Context, why string) {
+	if s := sessionOf(session); s != nil {
+		s.cancel(fmt.Errorf("%w: %s", errRenew, why))
 	}
 }
 

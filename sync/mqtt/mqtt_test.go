@@ -17,7 +17,7 @@ import (
 )
 
 // run runs a client until stop is called or the test ends.
-func run(t testing.TB, o Options) (c *Client, stop func()) {
+func run(t testing.TB, o Options, adjust ...func(*Client)) (c *Client, stop func()) {
 	if o.ClientID == "" {
 		o.ClientID = "hallagent-371003-wendeng"
 	}
@@ -27,6 +27,9 @@ func run(t testing.TB, o Options) (c *Client, stop func()) {
 	c = New(o)
 	c.backoff = func(attempt int) time.Duration { return 20 * time.Millisecond }
 	c.writeTimeout = 500 * time.Millisecond // of paho's wait when a connection breaks
+	for _, f := range adjust {
+		f(c)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
@@ -65,15 +68,19 @@ type listener struct {
 	came chan string // "topic=payload", with " r" when retained
 }
 
-func listen(t testing.TB, url string) *listener {
+func listen(t testing.TB, url string) *listener { return listenWith(t, Options{URL: url}) }
+
+func listenWith(t testing.TB, o Options) *listener {
 	l := &listener{t, make(chan string, 10_000)}
-	c, _ := run(t, Options{URL: url, ClientID: "listener", Subscriptions: []string{"#"}, Handle: func(topic string, payload []byte, retained bool) {
+	o.ClientID, o.Subscriptions = "listener", []string{"#"}
+	o.Handle = func(topic string, payload []byte, retained bool) {
 		text := topic + "=" + string(payload)
 		if retained {
 			text += " r"
 		}
 		l.came <- text
-	}})
+	}
+	c, _ := run(t, o)
 	connected(t, c)
 	return l
 }

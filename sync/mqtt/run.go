@@ -24,7 +24,23 @@ const (
 	farewellWait   = time.Second
 	quiesce        = 250             // milliseconds for paho to say good-bye
 	settled        = 5 * time.Second // a connection that lasted so long was a good one
+	renewCheck     = time.Hour       // between two looks at a broker's certificate that soon ends
+	renewSoon      = 14 * 24 * time.Hour
 )
+
+// times are those that tests shorten.
+type times struct {
+	echoWait  time.Duration // for an echo to come back
+	echoEvery time.Duration // between echoes that come back
+	echoAgain time.Duration // after one that did not
+	look      time.Duration // between looks at the files, at most
+	steady    time.Duration // a connection that the broker keeps so long has no rival
+}
+
+var usualTimes = times{
+	echoWait: 10 * time.Second, echoEvery: 5 * time.Minute, echoAgain: 20 * time.Second,
+	look: 30 * time.Second, steady: time.Minute,
+}
 
 // jitter is the wait before an attempt: anything up to a bound that doubles from
 // 250 ms to 15 s, so that the halls of a city do not come back all at once.
@@ -51,10 +67,14 @@ func (c *Client) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if time.Since(began) > settled && c.Status().State == Connected {
+		c.rival.ended(errors.Is(err, errTaken), time.Now())
+		if time.Since(began) > settled && c.Status().State == Connected && !errors.Is(err, errTaken) {
 			attempt = 0
 		}
-		code, hint := cause(err)
+		if c.rival.found() {
+			err = fmt.Errorf("%w: %w", errRival, err)
+		}
+		code, hint := c.cause(err)
 		c.report(Waiting, func(s *Status) { s.Code, s.Err, s.Hint = code, err.Error(), hint })
 		count++
 		if err.Error() != text || time.Since(logged) > 30*time.Second {
@@ -73,11 +93,18 @@ func (c *Client) Run(ctx context.Context) error {
 
 // report changes the status.
 func (c *Client) report(state State, f func(*Status)) {
+	c.note(func(s *Status) {
+		if s.State != state {
+			s.State, s.Since = state, time.Now()
+		}
+		f(s)
+	})
+}
+
+// note changes the status and leaves its state.
+func (c *Client) note(f func(*Status)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.status.State != state {
-		c.status.State, c.status.Since = state, time.Now()
-	}
 	f(&c.status)
 }
 
@@ -96,11 +123,18 @@ func (c *Client) handle(stop <-chan struct{}) {
 }
 
 // arrived is called by paho, and must not block.
-func (c *Client) arrived(_ paho.Client, m paho.Message) {
+func (s *session) arrived(_ paho.Client, m paho.Message) {
+	if m.Topic() == s.c.opts.Echo {
+		select {
+		case s.echoes <- string(m.Payload()):
+		default: // not one that is waited for
+		}
+		return
+	}
 	select {
-	case c.inbox <- inbound{m.Topic(), m.Payload(), m.Retained()}:
+	case s.c.inbox <- inbound{m.Topic(), m.Payload(), m.Retained()}:
 	default:
-		c.overflow.Add(1)
+		s.c.overflow.Add(1)
 	}
 }
 
@@ -112,37 +146,55 @@ func (c *Client) serve(ctx context.Context, number uint64, wg *sync.WaitGroup) (
 			err = fmt.Errorf("%w: %v", errPanic, r)
 		}
 	}()
-	opts, address, err := c.options(number)
+	address, err := parseURL(c.opts.URL)
 	if err != nil {
 		return err
 	}
-	conn, err := c.dial(ctx, address)
+	using, err := c.load(address)
+	if err != nil {
+		return err
+	}
+	c.note(func(s *Status) { s.OwnExpires = using.expires })
+	defer func() {
+		if expired := using.expired(); errors.Is(err, errTLS) && expired != nil {
+			err = fmt.Errorf("%w: %w", err, expired)
+		}
+	}()
+	conn, err := c.dial(ctx, address, using.config)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
+	// Not ctx itself: when that ends there is still a farewell to send.
+	s := newSession(context.WithoutCancel(ctx), c)
 	defer func() { // paho tells what came of it, not what it was
 		if fault := conn.fault(); fault != nil && err != nil {
 			err = fault
+		} else if err != nil {
+			if why := c.thrownOff(ctx, s, address); why != nil {
+				err = fmt.Errorf("%w: %w", why, err)
+			}
 		}
 	}()
-	// Not ctx itself: when that ends there is still a farewell to send.
-	s := newSession(context.WithoutCancel(ctx), c)
 	defer s.cancel(ErrLost)
+	opts := c.options(s, address, using, number)
 	opts.SetCustomOpenConnectionFn(func(*url.URL, paho.ClientOptions) (net.Conn, error) { return conn, nil })
 	opts.SetConnectionLostHandler(func(_ paho.Client, err error) { s.cancel(fmt.Errorf("%w: %w", errBroken, err)) })
 	s.paho = paho.NewClient(opts)
 	defer s.paho.Disconnect(quiesce)
+	defer func() { s.ended = conn.end() }() // before a good-bye of ours ends it
 
 	giveUp := context.AfterFunc(ctx, func() { conn.Close() })
 	defer giveUp()
 	if t := s.paho.Connect(); t.Wait() && t.Error() != nil {
 		err := t.Error()
 		if address.Scheme == "mqtts" && errors.Is(err, packets.ErrorNetworkError) && !errors.Is(err, os.ErrDeadlineExceeded) {
-			err = fmt.Errorf("%w: %w", errTLS, err) // a broker that misses our certificate says so only now, or just hangs up
+			// A broker that does not like our certificate says so only now, or just hangs up.
+			err = fmt.Errorf("%w: %w", errTLS, errors.Join(err, conn.end()))
 		}
 		return fmt.Errorf("connect: %w", err)
 	}
+	s.accepted = true
 	refused, err := c.subscribe(s)
 	if err != nil {
 		return err
@@ -156,30 +208,62 @@ func (c *Client) serve(ctx context.Context, number uint64, wg *sync.WaitGroup) (
 		return ctx.Err()
 	}
 
-	var using sync.WaitGroup
-	using.Go(s.pump)
-	using.Go(s.complete)
-	wg.Go(using.Wait)
 	c.open(s, refused)
-	select {
-	case <-s.ctx.Done():
-		c.close(s)
-		return context.Cause(s.ctx)
-	case <-ctx.Done():
+	var busy sync.WaitGroup
+	busy.Go(s.pump)
+	busy.Go(s.complete)
+	if c.opts.Echo != "" {
+		busy.Go(func() { c.echo(s) })
 	}
+	wg.Go(busy.Wait)
+	err = c.attend(ctx, s, address, using)
 	c.close(s)
+	if err != nil {
+		return err
+	}
 	s.cancel(ErrLost)
-	using.Wait()
+	busy.Wait()
 	c.farewell(s)
 	return nil
 }
 
-// options gives paho's, and the address to dial.
-func (c *Client) options(number uint64) (*paho.ClientOptions, *url.URL, error) {
-	address, err := parseURL(c.opts.URL)
-	if err != nil {
-		return nil, nil, err
+// attend looks after a connection until it is lost, which it gives as an error,
+// or ctx ends.
+func (c *Client) attend(ctx context.Context, s *session, address *url.URL, using *files) error {
+	steady := time.After(c.times.steady)
+	checked := time.Now()
+	for {
+		// Not in step with other halls, where files come to all at once.
+		look := time.After(c.times.look*2/3 + rand.N(c.times.look/3))
+		select {
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		case <-ctx.Done():
+			return nil
+		case <-steady:
+			c.rival.ended(false, time.Now())
+			c.fault(faultRival, nil)
+			continue
+		case <-look:
+		}
+		changed, err := c.changed(address, using)
+		if c.fault(faultFiles, err) {
+			c.opts.Log.Warn("new files not used", "line", c.opts.URL, "err", err)
+		}
+		if changed {
+			return fmt.Errorf("%w: the files have changed", errRenew)
+		}
+		if expires := c.Status().BrokerExpires; using.config != nil && time.Until(expires) < renewSoon && time.Since(checked) > renewCheck {
+			checked = time.Now()
+			if probe, err := c.dial(ctx, address, using.config); err == nil { // it notes what the broker shows now
+				probe.Close()
+			}
+		}
 	}
+}
+
+// options gives paho's.
+func (c *Client) options(s *session, address *url.URL, using *files, number uint64) *paho.ClientOptions {
 	o := paho.NewClientOptions()
 	o.AddBroker(address.String())
 	o.SetClientID(c.opts.ClientID)
@@ -192,21 +276,14 @@ func (c *Client) options(number uint64) (*paho.ClientOptions, *url.URL, error) {
 	o.SetPingTimeout(pingTimeout)
 	o.SetWriteTimeout(c.writeTimeout)
 	o.SetConnectTimeout(connectTimeout)
-	o.SetDefaultPublishHandler(c.arrived)
+	o.SetDefaultPublishHandler(s.arrived)
 	o.SetUsername(c.opts.Username)
-	if c.opts.PasswordFile != "" {
-		b, err := os.ReadFile(c.opts.PasswordFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%w: read password: %w", errFile, err)
-		}
-		password, _, _ := strings.Cut(string(b), "\n")
-		o.SetPassword(strings.TrimSuffix(password, "\r"))
-	}
+	o.SetPassword(using.password)
 	if c.opts.Will != nil {
 		w := c.opts.Will(number)
 		o.SetBinaryWill(w.Topic, w.Payload, 1, w.Retain)
 	}
-	return o, address, nil
+	return o
 }
 
 // subscribe asks for all subscriptions in one packet and gives those that were
@@ -278,22 +355,25 @@ func (s *session) await(t paho.Token) error {
 	}
 }
 
-// open lets publishers in.
+// open tells that the connection is up, and lets publishers in unless an echo
+// has to come back first.
 func (c *Client) open(s *session, refused []string) {
+	var wrong [faults]error
+	if len(refused) > 0 {
+		wrong[faultSubscription] = fmt.Errorf("%w: %s", errSubscribe, strings.Join(refused, ", "))
+		c.opts.Log.Error("subscription refused", "line", c.opts.URL, "err", strings.Join(refused, ", "))
+	}
+	if c.rival.found() {
+		wrong[faultRival] = errRival
+	}
+	s.opened = time.Now()
 	c.report(Connected, func(st *Status) {
 		st.Connects++
-		st.Code, st.Err, st.Hint = "", "", ""
-		if len(refused) > 0 {
-			err := fmt.Errorf("%w: %s", errSubscribe, strings.Join(refused, ", "))
-			st.Code, st.Hint = cause(err)
-			st.Err = err.Error()
-		}
-		c.ready = true
-		close(c.up)
-		c.up = make(chan struct{})
+		c.wrong = wrong
+		c.tellFaults()
 	})
-	if len(refused) > 0 {
-		c.opts.Log.Error("subscription refused", "line", c.opts.URL, "err", strings.Join(refused, ", "))
+	if c.opts.Echo == "" {
+		c.admit(s)
 	}
 	c.opts.Log.Info("broker connected", "line", c.opts.URL)
 }
@@ -301,7 +381,7 @@ func (c *Client) open(s *session, refused []string) {
 // close shows publishers out.
 func (c *Client) close(s *session) {
 	c.mu.Lock()
-	c.current, c.ready = nil, false
+	c.current, c.ready = nil, nil
 	c.mu.Unlock()
 	s.cancel(ErrLost)
 	s.finish()
@@ -336,6 +416,7 @@ var (
 	errFile      = errors.New("unusable file")
 	errNoAnswer  = errors.New("broker does not answer")
 	errPanic     = errors.New("paho gave up")
+	errRenew     = errors.New("connecting anew")
 	errSubscribe = errors.New("subscription refused")
 	errURL       = errors.New("bad broker URL")
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
 )
@@ -19,7 +20,8 @@ type item struct {
 
 // session is one connection. A single goroutine, the pump, hands messages to
 // paho, states first; another, the completer, waits for the confirmations in the
-// same order. A message that paho does not take holds up the pump of a dead
+// same order. What is published ahead goes after the states and before the rest.
+// A message that paho does not take holds up the pump of a dead
 // connection only: whoever publishes never blocks.
 type session struct {
 	c      *Client
@@ -28,9 +30,16 @@ type session struct {
 	paho   paho.Client
 	wake   chan struct{}
 	sent   chan token
+	echoes chan string // what came on the topic of the echo
+
+	accepted bool  // by the broker
+	ended    error // why nothing more could be read when it was given up, nil if something could
+	opened   time.Time
+	admitted bool // publishers were let in; under the client's mu
 
 	mu    sync.Mutex
 	over  bool
+	ahead []item
 	queue []item
 	dirty []string // topics whose state is to be sent, oldest first
 }
@@ -44,7 +53,7 @@ type token struct {
 type sessionKey struct{}
 
 func newSession(ctx context.Context, c *Client) *session {
-	s := &session{c: c, wake: make(chan struct{}, 1), sent: make(chan token, 256)}
+	s := &session{c: c, wake: make(chan struct{}, 1), sent: make(chan token, 256), echoes: make(chan string, 8)}
 	ctx, s.cancel = context.WithCancelCause(ctx)
 	s.ctx = context.WithValue(ctx, sessionKey{}, s)
 	return s
@@ -55,16 +64,20 @@ func sessionOf(ctx context.Context) *session {
 	return s
 }
 
-func (s *session) enqueue(it item) error {
+func (s *session) enqueue(it item, ahead bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	queue := &s.queue
+	if ahead {
+		queue = &s.ahead
+	}
 	switch {
 	case s.over || s.ctx.Err() != nil:
 		return ErrLost
-	case len(s.queue) >= mostWaiting:
+	case len(*queue) >= mostWaiting:
 		return ErrBusy
 	}
-	s.queue = append(s.queue, it)
+	*queue = append(*queue, it)
 	s.c.inFlight.Add(1)
 	s.signal()
 	return nil
@@ -87,7 +100,8 @@ func (s *session) signal() {
 	}
 }
 
-// next gives what is to be published next, a state before anything else.
+// next gives what is to be published next: a state, then what goes ahead, then
+// the rest.
 func (s *session) next() (item, bool) {
 	s.mu.Lock()
 	if len(s.dirty) > 0 {
@@ -98,12 +112,16 @@ func (s *session) next() (item, bool) {
 		return s.c.state(topic), true
 	}
 	defer s.mu.Unlock()
-	if len(s.queue) == 0 {
+	queue := &s.ahead
+	if len(*queue) == 0 {
+		queue = &s.queue
+	}
+	if len(*queue) == 0 {
 		return item{}, false
 	}
-	it := s.queue[0]
-	s.queue[0] = item{}
-	s.queue = s.queue[1:]
+	it := (*queue)[0]
+	(*queue)[0] = item{}
+	*queue = (*queue)[1:]
 	return it, true
 }
 
@@ -149,8 +167,15 @@ func (s *session) complete() {
 func (s *session) finish() {
 	s.mu.Lock()
 	s.over = true
-	queue := s.queue
-	s.queue = nil
+	s.mu.Unlock()
+	s.refuse()
+}
+
+// refuse fails what paho has not taken.
+func (s *session) refuse() {
+	s.mu.Lock()
+	queue := append(s.ahead, s.queue...)
+	s.ahead, s.queue = nil, nil
 	s.mu.Unlock()
 	for _, it := range queue {
 		s.c.inFlight.Add(-1)

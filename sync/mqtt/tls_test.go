@@ -22,11 +22,12 @@ type authority struct {
 	dir  string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
-	file string // its own certificate
+	file string        // its own certificate
+	life time.Duration // of the next certificates, from now
 }
 
 func newAuthority(t *testing.T) *authority {
-	a := &authority{t: t, dir: t.TempDir()}
+	a := &authority{t: t, dir: t.TempDir(), life: time.Hour}
 	a.file, _ = a.issue("authority", nil)
 	return a
 }
@@ -43,7 +44,7 @@ func (a *authority) issue(name string, hosts []string) (certFile, keyFile string
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		Subject:      pkix.Name{CommonName: name},
 		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(time.Hour),
+		NotAfter:     time.Now().Add(a.life),
 		DNSNames:     hosts,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},

@@ -193,7 +193,9 @@ func (r *rebuilder) run(epoch, before string) error {
 			d.Lost += g.Count
 		}
 	}
-	r.s.Dropped[ReasonCorruption] += d.Lost
+	if d.Lost > 0 {
+		r.s.Dropped[ReasonCorruption] += d.Lost
+	}
 	r.balance()
 	return r.h.update(func(tx *bolt.Tx) error {
 		if ended.Epoch != "" {

@@ -51,7 +51,7 @@ func benchDrain(b *testing.B) {
 	d := newDrain(b)
 	var a, z []float64
 	for b.Loop() {
-		d.fill()
+		d.fill(drainRecords)
 		a = append(a, drainRecords/d.ours().Seconds())
 		messages := d.came
 		d.check(messages)
@@ -69,13 +69,7 @@ func newDrain(b *testing.B) *drain {
 	broker := mosquitto.Start(b, mosquitto.Options{Extra: []string{"max_inflight_messages 0"}})
 	log := slog.New(slog.DiscardHandler)
 	d := &drain{b: b}
-	at := time.Date(2020, 11, 23, 9, 30, 0, 0, time.UTC)
-	var err error
-	d.record, err = wire.Store(wire.Hall{Area: "371003", ID: "bench"}, "k-D1", wire.TypeVisit, at, wire.Synced,
-		wire.Visit{Door: "D1", Device: "k-D1", In: 3, Out: 1, From: at.Add(-time.Second), To: at})
-	if err != nil {
-		b.Fatal(err)
-	}
+	d.record = visit(b)
 	d.box = outbox.New(outbox.Options{Path: filepath.Join(b.TempDir(), "visits.db"), Stream: "visits", Log: log,
 		NewEpoch: func() (string, string, error) { return epoch, "", nil }})
 	d.client = mqtt.New(mqtt.Options{URL: broker.URL, ClientID: "drain", Log: log})
@@ -91,6 +85,30 @@ func newDrain(b *testing.B) *drain {
 	d.bare = connect("bare")
 	d.wait(connect("subscriber").Subscribe("visits", 1, func(_ paho.Client, m paho.Message) { d.take(m.Payload()) }))
 	return d
+}
+
+// visit is a record as it lies in the outbox.
+func visit(b *testing.B) []byte {
+	at := time.Date(2020, 11, 23, 9, 30, 0, 0, time.UTC)
+	record, err := wire.Store(wire.Hall{Area: "371003", ID: "bench"}, "k-D1", wire.TypeVisit, at, wire.Synced,
+		wire.Visit{Door: "D1", Device: "k-D1", In: 3, Out: 1, From: at.Add(-time.Second), To: at})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return record
+}
+
+// fillStore makes a store that holds n records.
+func fillStore(b *testing.B, path string, record []byte, n int) {
+	ctx, cancel := context.WithCancel(b.Context())
+	d := &drain{b: b, record: record, box: outbox.New(outbox.Options{Path: path, Stream: "visits",
+		Log: slog.New(slog.DiscardHandler), NewEpoch: func() (string, string, error) { return epoch, "", nil }})}
+	var run sync.WaitGroup
+	run.Go(func() { d.box.Run(ctx) })
+	<-d.box.Opened()
+	d.fill(n)
+	cancel()
+	run.Wait()
 }
 
 func (d *drain) wait(t paho.Token) {
@@ -129,13 +147,13 @@ func (d *drain) arrived(begin time.Time) time.Duration {
 }
 
 // fill puts the backlog on disk.
-func (d *drain) fill() {
+func (d *drain) fill(n int) {
 	const writers = 500
 	var wg sync.WaitGroup
 	errs := make([]error, writers)
 	for i := range writers {
 		wg.Go(func() {
-			for range drainRecords / writers {
+			for range n / writers {
 				if _, errs[i] = d.box.Append(d.b.Context(), d.record); errs[i] != nil {
 					return
 				}

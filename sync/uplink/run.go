@@ -27,6 +27,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 	}
 	box := u.opts.Outbox.Status()
 	u.sent[box.Epoch] = box.Last
+	u.first, u.epoch = box.Epoch, box.Epoch
 
 	ctx, cancel := context.WithCancel(ctx)
 	var acknowledger sync.WaitGroup
@@ -42,6 +43,9 @@ func (u *Uplink) Run(ctx context.Context) error {
 			u.report(func(s *Status) { s.Session = true })
 			err = u.serve(ctx, connection, number)
 			u.report(func(s *Status) { s.Session, s.InFlight = false, 0 })
+			if err == nil && ctx.Err() == nil && u.watch.overdue {
+				u.reconnect(connection)
+			}
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -84,6 +88,10 @@ func (u *Uplink) acknowledge(ctx context.Context) {
 			err := u.opts.Outbox.Acknowledge(ctx, outbox.Position{Epoch: epoch, Seq: targets[epoch]})
 			if errors.Is(err, outbox.ErrNoRecord) { // the store was replaced: nothing of that is left
 				u.opts.Log.Warn("acknowledgement without a record", "stream", u.opts.Topic, "epoch", epoch, "seq", targets[epoch], "err", err)
+				u.mu.Lock()
+				u.durable = outbox.Position{Epoch: epoch, Seq: targets[epoch]}
+				u.mu.Unlock()
+				signal(u.wake)
 				continue
 			}
 			if err != nil {
@@ -99,13 +107,21 @@ func (u *Uplink) acknowledge(ctx context.Context) {
 			}
 			u.mu.Lock()
 			now := time.Now()
-			u.meter.add(u.opts.Outbox.Status().AcknowledgedCount-before, now)
-			u.status.LastProgress, u.status.Err = now, ""
+			if after := u.opts.Outbox.Status().AcknowledgedCount; after > before { // a new store may count anew
+				u.meter.add(after-before, now)
+			}
+			u.steps++
+			u.durable = outbox.Position{Epoch: epoch, Seq: targets[epoch]}
+			if !u.status.Stalled.IsZero() {
+				u.opts.Log.Info("uplink gets on", "stream", u.opts.Topic)
+			}
+			u.status.LastProgress, u.status.Err, u.status.Stalled = now, "", time.Time{}
 			if u.progress != nil {
 				close(u.progress)
 				u.progress = nil
 			}
 			u.mu.Unlock()
+			signal(u.wake)
 		}
 	}
 }
@@ -147,51 +163,4 @@ func (u *Uplink) completed(r result) {
 	u.results = append(u.results, r)
 	u.mu.Unlock()
 	signal(u.wake)
-}
-
-// apply judges the words of the consumer. It gives the position to rewind to,
-// if one asks for that.
-func (u *Uplink) apply(acks []ack) (rewind *outbox.Position) {
-	ignore := func(a ack, reason string) {
-		u.report(func(s *Status) { s.Ignored[reason]++ })
-		u.opts.Log.Debug("acknowledgement ignored", "stream", u.opts.Topic, "epoch", a.position.Epoch, "seq", a.position.Seq, "reason", reason)
-	}
-	box := u.opts.Outbox.Status()
-	for _, a := range acks {
-		p := a.position
-		limit, known := u.sent[p.Epoch]
-		lowest := uint64(0)
-		switch p.Epoch {
-		case u.acked.Epoch:
-			lowest = u.acked.Seq
-		case box.Epoch:
-			lowest = box.Acknowledged
-		}
-		switch {
-		case !known || p.Epoch < u.acked.Epoch:
-			ignore(a, IgnoredEpoch)
-			continue
-		case p.Seq < lowest:
-			ignore(a, IgnoredLower)
-			continue
-		case p.Seq > limit:
-			ignore(a, IgnoredBeyond)
-			continue
-		}
-		if p.Seq > lowest {
-			u.acked = p
-			u.target(p)
-		}
-		if !a.resend {
-			continue
-		}
-		if !u.rewind.IsZero() && time.Since(u.rewind) < u.resendPause {
-			ignore(a, IgnoredResend)
-			continue
-		}
-		u.rewind = time.Now()
-		u.report(func(s *Status) { s.Rewinds++ })
-		rewind = &p
-	}
-	return rewind
 }

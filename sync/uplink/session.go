@@ -8,10 +8,11 @@ import (
 )
 
 const (
-	maxBatch  = 256       // records of a message
-	readAhead = 512       // records read at a time
-	readBytes = 256 << 10 // of them
-	envelope  = 256       // bytes that Encode adds to a record, before the first is measured
+	maxBatch     = 256       // records of a message
+	readAhead    = 512       // records read at a time
+	readBytes    = 256 << 10 // of them
+	leastMessage = 4 << 10   // bytes that a message may have, however slow the line
+	envelope     = 256       // bytes that Encode adds to a record, before the first is measured
 )
 
 // message is a batch in flight.
@@ -27,12 +28,14 @@ type session struct {
 	number uint64
 	begin  outbox.Position // last record when it began
 
-	cursor   outbox.Position // last record taken from the outbox
-	records  []outbox.Record // read and not yet sent
-	inFlight []*message      // in order
+	cursor   outbox.Position   // last record taken from the outbox
+	records  []outbox.Record   // read and not yet sent
+	inFlight []*message        // in order
+	unsaved  []outbox.Position // last records of messages that were confirmed and whose acknowledgement is not on disk
 	window   window
 	bucket   *bucket
-	overhead int // bytes that Encode adds to a record
+	disk     bool // takes acknowledgements
+	overhead int  // bytes that Encode adds to a record
 	stall    stall
 }
 
@@ -46,6 +49,13 @@ func (u *Uplink) serve(ctx, connection context.Context, number uint64) error {
 		bucket:   newBucket(u.opts.Rate, time.Now()),
 		overhead: envelope,
 	}
+	if r := u.resume; r != nil && before(s.cursor, r.cursor) {
+		s.cursor, s.stall = r.cursor, r.stall
+	}
+	u.resume = nil
+	every := u.opts.patience / glances
+	glance := time.NewTicker(every)
+	defer glance.Stop()
 	for {
 		appended := u.opts.Outbox.Appended()
 		if err := s.receive(); err != nil {
@@ -60,7 +70,7 @@ func (u *Uplink) serve(ctx, connection context.Context, number uint64) error {
 			return err
 		}
 		u.report(func(st *Status) { st.InFlight = len(s.inFlight) })
-		if !s.window.open() {
+		if !s.open() {
 			appended = nil // room first
 		}
 		var timer, reminder <-chan time.Time
@@ -79,6 +89,10 @@ func (u *Uplink) serve(ctx, connection context.Context, number uint64) error {
 		case <-appended:
 		case <-timer:
 		case <-reminder:
+		case now := <-glance.C:
+			if s.glance(now, every); u.watch.overdue {
+				return nil
+			}
 		}
 	}
 }
@@ -87,8 +101,9 @@ func (u *Uplink) serve(ctx, connection context.Context, number uint64) error {
 func (s *session) receive() error {
 	u := s.u
 	u.mu.Lock()
-	results, acks := u.results, u.acks
+	results, acks, durable := u.results, u.acks, u.durable
 	u.results, u.acks = nil, nil
+	s.disk = u.status.Err == ""
 	u.mu.Unlock()
 	now := time.Now()
 	for _, r := range results {
@@ -104,10 +119,14 @@ func (s *session) receive() error {
 		if !u.opts.Central {
 			u.acked = s.inFlight[0].last
 			u.target(u.acked)
+			s.unsaved = append(s.unsaved, u.acked)
 		}
 		s.inFlight = s.inFlight[1:]
 	}
-	switch rewind := u.apply(acks); {
+	for len(s.unsaved) > 0 && !before(durable, s.unsaved[0]) {
+		s.unsaved = s.unsaved[1:]
+	}
+	switch rewind := u.apply(append(u.waiting(), acks...)); {
 	case rewind != nil:
 		s.cursor, s.records = *rewind, nil
 	// The consumer has more than this run has sent, or no more than the reminder.
@@ -122,10 +141,16 @@ func before(a, b outbox.Position) bool {
 	return a.Epoch < b.Epoch || a.Epoch == b.Epoch && a.Seq < b.Seq
 }
 
+// open tells whether one more message may go. While the disk takes no
+// acknowledgement, what is on it goes all the same: better twice than never.
+func (s *session) open() bool {
+	return s.window.open() && (len(s.inFlight)+len(s.unsaved) < maxMessages || !s.disk)
+}
+
 // send hands over what the window and the rate allow. A positive wait says when
 // to come again, whatever happens.
 func (s *session) send() (wait time.Duration, err error) {
-	for s.window.open() && s.ctx.Err() == nil {
+	for s.open() && s.ctx.Err() == nil {
 		n, wait := s.bucket.ready(time.Now())
 		if n == 0 {
 			return wait, nil
@@ -156,7 +181,7 @@ func (s *session) publish(n int) error {
 	if err != nil {
 		return err
 	}
-	for len(payload) > u.opts.MaxBytes && len(batch) > 1 {
+	for len(payload) > s.most() && len(batch) > 1 {
 		s.overhead = max(s.overhead, (len(payload)-size(batch))/len(batch)+1)
 		batch = batch[:(len(batch)+1)/2]
 		if payload, err = u.opts.Encode(batch, replayed); err != nil {
@@ -189,6 +214,11 @@ func (s *session) publish(n int) error {
 	return nil
 }
 
+// most bytes of a message: on a slow line, a quarter of what may be in flight.
+func (s *session) most() int {
+	return min(s.u.opts.MaxBytes, max(leastMessage, s.window.limit()/4))
+}
+
 // batch takes from what was read as many records as a message probably holds,
 // all of them replayed or none.
 func (s *session) batch(n int) (batch []outbox.Record, replayed bool) {
@@ -196,7 +226,7 @@ func (s *session) batch(n int) (batch []outbox.Record, replayed bool) {
 	bytes := 0
 	for i, r := range s.records[:min(n, len(s.records))] {
 		bytes += len(r.Value) + s.overhead
-		if i > 0 && (bytes > s.u.opts.MaxBytes || s.replayed(r.Position) != replayed) {
+		if i > 0 && (bytes > s.most() || s.replayed(r.Position) != replayed) {
 			return s.records[:i], replayed
 		}
 	}

@@ -48,13 +48,6 @@ func TestReminder(t *testing.T) {
 	})
 }
 
-// answer lets f see and confirm what is published from now on.
-func (b *broker) answer(f func(delivery)) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.auto = f
-}
-
 // TestReminderOfABacklog reminds a consumer that is away for a day, of a backlog
 // of many messages: with one message, ever more seldom, and sends everything
 // once it is back.

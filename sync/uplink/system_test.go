@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -20,16 +18,17 @@ import (
 
 // hall is an agent's way up: outbox, uplink and MQTT client.
 type hall struct {
-	box *outbox.Outbox
-	up  *Uplink
+	box    *outbox.Outbox
+	up     *Uplink
+	client *mqtt.Client
 }
 
-func startHall(t *testing.T, url string, central bool) *hall {
+func startHall(t *testing.T, url string, central bool, adjust ...func(*mqtt.Options, *Options)) *hall {
 	log := slog.New(slog.DiscardHandler)
 	h := &hall{}
 	h.box = outbox.New(outbox.Options{Path: filepath.Join(t.TempDir(), "visits.db"), Stream: "visits", Log: log,
 		NewEpoch: func() (string, string, error) { return epoch, "", nil }})
-	client := mqtt.New(mqtt.Options{URL: url, ClientID: "hallagent-371003-wendeng", Log: log, Subscriptions: []string{"ack/visits"},
+	m := mqtt.Options{URL: url, ClientID: "hallagent-371003-wendeng", Log: log, Subscriptions: []string{"ack/visits"}, Echo: "echo/agent",
 		Handle: func(_ string, b []byte, _ bool) {
 			var word struct {
 				Epoch  string
@@ -40,12 +39,18 @@ func startHall(t *testing.T, url string, central bool) *hall {
 				t.Error(err)
 			}
 			h.up.Acknowledged(word.Epoch, word.Upto, word.Resend)
-		}})
-	h.up = New(Options{Outbox: h.box, Publisher: client, Topic: "visits", Encode: encode, Central: central, Log: log})
+		}}
+	o := Options{Outbox: h.box, Topic: "visits", Encode: encode, Central: central, Log: log}
+	for _, f := range adjust {
+		f(&m, &o)
+	}
+	h.client = mqtt.New(m)
+	o.Publisher = h.client
+	h.up = New(o)
 	h.up.resendPause = 100 * time.Millisecond
 	background(t, h.box.Run) // ends last
 	background(t, h.up.Run)
-	background(t, client.Run)
+	background(t, h.client.Run)
 	<-h.box.Opened()
 	return h
 }
@@ -74,10 +79,14 @@ type consumer struct {
 	news       chan struct{} // closed at the next record
 }
 
-func startConsumer(t *testing.T, url string, central bool) *consumer {
+func startConsumer(t *testing.T, url string, central bool, adjust ...func(*mqtt.Options)) *consumer {
 	c := &consumer{news: make(chan struct{})}
-	c.client = mqtt.New(mqtt.Options{URL: url, ClientID: "queue-service", Subscriptions: []string{"visits"},
-		Log: slog.New(slog.DiscardHandler), Handle: c.take})
+	o := mqtt.Options{URL: url, ClientID: "queue-service", Subscriptions: []string{"visits"},
+		Log: slog.New(slog.DiscardHandler), Handle: c.take}
+	for _, f := range adjust {
+		f(&o)
+	}
+	c.client = mqtt.New(o)
 	background(t, c.client.Run)
 	if _, err := c.client.Session(t.Context()); err != nil {
 		t.Fatal(err)
@@ -212,13 +221,13 @@ func TestBrokerKilledUnderLoad(t *testing.T) {
 func TestLineCutUnderLoad(t *testing.T) {
 	b := mosquitto.Start(t, mosquitto.Options{Extra: []string{"max_inflight_messages 0"}})
 	c := startConsumer(t, b.URL, false)
-	url, cut := cable(t, fmt.Sprintf("%s:%d", b.Host, b.Port))
-	h := startHall(t, url, false)
+	line := newCable(t, b)
+	h := startHall(t, line.url, false)
 	const n = 8000
 	load(t, h.box, n, func(part int) {
 		if part%3 == 2 {
 			c.wait(t, part*n/20)
-			cut()
+			line.cut()
 		}
 	})
 	c.wait(t, n)
@@ -230,43 +239,4 @@ func TestLineCutUnderLoad(t *testing.T) {
 	if len(c.values) != n || c.missed != 0 {
 		t.Errorf("%d records, %d out of turn", len(c.values), c.missed)
 	}
-}
-
-// cable stands between a client and addr; cut breaks what goes through it.
-func cable(t *testing.T, addr string) (url string, cut func()) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	var live []net.Conn
-	cut = func() {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, c := range live {
-			c.Close()
-		}
-		live = nil
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", addr)
-			if err != nil {
-				in.Close()
-				continue
-			}
-			mu.Lock()
-			live = append(live, in, out)
-			mu.Unlock()
-			wg.Go(func() { io.Copy(out, in); in.Close(); out.Close() })
-			wg.Go(func() { io.Copy(in, out); in.Close(); out.Close() })
-		}
-	})
-	t.Cleanup(func() { l.Close(); cut(); wg.Wait() })
-	return "mqtt://" + l.Addr().String(), cut
 }

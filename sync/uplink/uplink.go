@@ -12,8 +12,15 @@
 // a broker may lose what it has confirmed.
 //
 // The window is kept small, at most 64 messages and about 250 ms of what the
-// connection was measured to carry, so that what is published beside the stream
-// never waits long behind a backlog.
+// connection was measured to carry, and so are the messages on a slow line, so
+// that what is published beside the stream never waits long behind a backlog.
+//
+// A stream that stands still though a connection is up is told from one that has
+// nothing to do, and gets a new connection.
+//
+// The outbox may replace its store, under a new epoch, while this runs. What it
+// saved goes first. The consumer's word on an epoch counts once everything of
+// earlier epochs is acknowledged; one that comes too early is kept until then.
 //
 // Limits: one consumer per stream; a record that Encode refuses ends Run, since
 // nothing may overtake it.
@@ -38,6 +45,8 @@ type Publisher interface {
 	// calls. It calls done exactly once, from any goroutine: with nil when the
 	// broker has confirmed the message.
 	Publish(session context.Context, topic string, retain bool, payload []byte, done func(error))
+	// Reconnect ends the connection of a session in good order and makes another.
+	Reconnect(session context.Context, why string)
 }
 
 // Options of an uplink.
@@ -52,6 +61,8 @@ type Options struct {
 	Rate     int  // records per second, 0 = as fast as it goes
 	MaxBytes int  // of a message, 0 = 64 KiB
 	Log      *slog.Logger
+
+	patience time.Duration // with a stream that stands still, for tests; 0 = as usual
 }
 
 // Reasons why an acknowledgement of the consumer is ignored.
@@ -71,19 +82,21 @@ const resendPause = 5 * time.Second
 
 // Status is a snapshot.
 type Status struct {
-	Session      bool              `json:"session"`       // a connection is up
-	Sent         uint64            `json:"sent"`          // records handed over, repeated ones included
-	Messages     uint64            `json:"messages"`      // that carried them
-	Replayed     uint64            `json:"replayed"`      // records of Sent that were marked so
-	Rewinds      uint64            `json:"rewinds"`       // asked for by the consumer
-	Reminders    uint64            `json:"reminders"`     // messages sent again because the consumer said nothing
-	Pending      uint64            `json:"pending"`       // records and gaps not acknowledged
-	InFlight     int               `json:"in_flight"`     // messages not confirmed
-	Ignored      map[string]uint64 `json:"ignored"`       // acknowledgements by reason
-	LastProgress time.Time         `json:"last_progress"` // when records were acknowledged last, zero if never
-	Rate         float64           `json:"rate"`          // records acknowledged per second, over the last 10 s
-	ETA          time.Duration     `json:"eta"`           // until Pending are acknowledged at Rate, 0 while unknown
-	Err          string            `json:"err,omitempty"` // why it stands still, if not for want of a session
+	Session      bool              `json:"session"`          // a connection is up
+	Sent         uint64            `json:"sent"`             // records handed over, repeated ones included
+	Messages     uint64            `json:"messages"`         // that carried them
+	Replayed     uint64            `json:"replayed"`         // records of Sent that were marked so
+	Rewinds      uint64            `json:"rewinds"`          // asked for by the consumer
+	Reminders    uint64            `json:"reminders"`        // messages sent again because the consumer said nothing
+	Pending      uint64            `json:"pending"`          // records and gaps not acknowledged
+	InFlight     int               `json:"in_flight"`        // messages not confirmed
+	Ignored      map[string]uint64 `json:"ignored"`          // acknowledgements by reason
+	Reconnects   uint64            `json:"reconnects"`       // connections that were ended because nothing moved
+	Stalled      time.Time         `json:"stalled,omitzero"` // since when nothing is acknowledged though records wait and a connection is up, zero while all is well
+	LastProgress time.Time         `json:"last_progress"`    // when records were acknowledged last, zero if never
+	Rate         float64           `json:"rate"`             // records acknowledged per second, over the last 10 s
+	ETA          time.Duration     `json:"eta"`              // until Pending are acknowledged at Rate, 0 while unknown
+	Err          string            `json:"err,omitempty"`    // why it stands still, if not for want of a session
 }
 
 // Uplink sends one stream. Run does the work; the other methods may be called
@@ -98,15 +111,22 @@ type Uplink struct {
 	acks     []ack
 	status   Status
 	meter    meter
-	progress chan struct{} // closed at the next acknowledgement on disk
+	steps    uint64          // acknowledgements on disk
+	durable  outbox.Position // the newest of them
+	progress chan struct{}   // closed at the next acknowledgement on disk
 
 	targets     map[string]uint64 // what the acknowledger is to write, by epoch
 	targetsWake chan struct{}
 
 	// Of the loop alone, over all sessions.
 	sent   map[string]uint64 // last sequence that was sent, or may have been by a run before
+	first  string            // epoch when this run began; what of earlier ones was sent before, nobody knows
+	epoch  string            // of the store, when last looked at
 	acked  outbox.Position
-	rewind time.Time // of the last one
+	early  map[string]ack // by epoch, for later
+	rewind time.Time      // of the last one
+	watch  watch
+	resume *resume // how the next session goes on
 }
 
 // ack is one word of the consumer.
@@ -120,6 +140,12 @@ func New(o Options) *Uplink {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 64 << 10
 	}
+	if o.patience == 0 {
+		o.patience = patienceBroker
+		if o.Central {
+			o.patience = patienceCentral
+		}
+	}
 	return &Uplink{
 		opts:        o,
 		resendPause: resendPause,
@@ -127,6 +153,7 @@ func New(o Options) *Uplink {
 		targetsWake: make(chan struct{}, 1),
 		targets:     map[string]uint64{},
 		sent:        map[string]uint64{},
+		early:       map[string]ack{},
 		status:      Status{Ignored: map[string]uint64{}},
 	}
 }
@@ -163,7 +190,11 @@ func (u *Uplink) Flush(ctx context.Context) error {
 		}
 		progress := u.progress
 		u.mu.Unlock()
-		if s := u.opts.Outbox.Status(); s.Pending+s.Gaps == 0 || s.Epoch == upto.Epoch && s.Acknowledged >= upto.Last {
+		s := u.opts.Outbox.Status()
+		if s.Pending+s.Gaps == 0 || s.Epoch == upto.Epoch && s.Acknowledged >= upto.Last {
+			return nil
+		}
+		if s.Epoch > upto.Epoch && s.Acknowledged > 0 { // which comes after all of earlier epochs
 			return nil
 		}
 		select {

@@ -55,6 +55,9 @@ func (h Hall) Alarm(code, about string) string {
 	return h.Prefix() + "alarm/" + code + "/" + about
 }
 
+// Echo is the topic on which a client of the hall hears itself.
+func (h Hall) Echo(id string) string { return h.Prefix() + "echo/" + id }
+
 // AckStream gives the stream that an ack topic of this hall speaks of.
 func (h Hall) AckStream(topic string) (stream string, ok bool) {
 	rest, ok := strings.CutPrefix(topic, h.Prefix()+"ack/")

@@ -26,6 +26,7 @@ type Options struct {
 	Users       map[string]string // passwords by user name; none lets everybody in
 	ACL         string            // content of an ACL file
 	Persistence bool              // retained messages survive Restart
+	Folder      string            // of its files, "" for one of its own
 	CAFile      string            // with CertFile and KeyFile: TLS
 	CertFile    string
 	KeyFile     string
@@ -67,7 +68,10 @@ func Start(t testing.TB, o Options) *Broker {
 		}
 		t.Skipf("mosquitto is not installed: %v", err)
 	}
-	b := &Broker{t: t, opts: o, dir: t.TempDir(), Host: "127.0.0.1"}
+	b := &Broker{t: t, opts: o, dir: o.Folder, Host: "127.0.0.1"}
+	if b.dir == "" {
+		b.dir = t.TempDir()
+	}
 	if o.Users != nil {
 		b.SetUsers(o.Users)
 	}
@@ -137,6 +141,16 @@ func (b *Broker) SetUsers(users map[string]string) {
 	}
 	if out, err := exec.Command("mosquitto_passwd", "-U", file).CombinedOutput(); err != nil {
 		b.t.Fatalf("mosquitto_passwd: %v %s", err, out)
+	}
+}
+
+// SetACL replaces the rights; a running broker that was started with an ACL sees
+// them after Reload or Restart.
+func (b *Broker) SetACL(acl string) {
+	b.t.Helper()
+	b.opts.ACL = acl
+	if err := os.WriteFile(filepath.Join(b.dir, "acl"), []byte(acl), 0o600); err != nil {
+		b.t.Fatal(err)
 	}
 }
 

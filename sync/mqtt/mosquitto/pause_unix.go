@@ -11,6 +11,16 @@ func (b *Broker) Pause() { b.signal(syscall.SIGSTOP) }
 // Resume ends a Pause.
 func (b *Broker) Resume() { b.signal(syscall.SIGCONT) }
 
+// Reload makes the broker read passwords, rights and certificates again.
+func (b *Broker) Reload() { b.signal(syscall.SIGHUP) }
+
+// Pid is the id of the broker's process.
+func (b *Broker) Pid() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.process.Process.Pid
+}
+
 func (b *Broker) signal(signal syscall.Signal) {
 	b.t.Helper()
 	b.mu.Lock()

@@ -251,6 +251,7 @@ func (a *Agent) buildBroker() {
 		Will:          a.will,
 		Birth:         func(uint64) mqtt.Message { return a.birth() },
 		Farewell:      func() mqtt.Message { return a.statusMessage(wire.Stopping) },
+		Echo:          a.hall.Echo("agent"),
 		Subscriptions: []string{a.hall.Ack(visits)},
 		Handle:        a.received,
 		Log:           a.log,

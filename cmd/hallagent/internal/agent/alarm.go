@@ -6,6 +6,7 @@ import (
 
 	"github.com/hallagent/hallagent/counter/occupancy"
 	"github.com/hallagent/hallagent/sync/lan"
+	"github.com/hallagent/hallagent/sync/mqtt"
 	"github.com/hallagent/hallagent/sync/uplink"
 	"github.com/hallagent/hallagent/sync/wire"
 )
@@ -53,7 +54,7 @@ func newAlarms() *alarms {
 
 // look gives the alarms that stand, and those that have just ended as not
 // active.
-func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status, findings []occupancy.Finding) map[subject]wire.Alarm {
+func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status, m mqtt.Status, findings []occupancy.Finding) map[subject]wire.Alarm {
 	found := map[subject]wire.Alarm{}
 	raise := func(code, about, severity, text, hint string) {
 		found[subject{code, about}] = wire.Alarm{Active: true, Severity: severity, Text: text, Hint: hint}
@@ -114,6 +115,7 @@ func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status, findings []oc
 				"a second consumer acknowledges, or the consumer's memory was put back")
 		}
 	}
+	wayUpAlarms(now, u, m, raise)
 	for s, a := range found {
 		if before, stands := as.stand[s]; stands {
 			a.Since = before.Since

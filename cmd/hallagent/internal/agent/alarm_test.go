@@ -6,6 +6,7 @@ import (
 
 	"github.com/hallagent/hallagent/counter/occupancy"
 	"github.com/hallagent/hallagent/sync/lan"
+	"github.com/hallagent/hallagent/sync/mqtt"
 	"github.com/hallagent/hallagent/sync/uplink"
 	"github.com/hallagent/hallagent/sync/wire"
 )
@@ -48,7 +49,7 @@ func TestAlarms(t *testing.T) {
 		{"until it is moved away", 16 * time.Minute, lossy, odd, nil, []subject{harm}},
 		{"nothing more", 17 * time.Minute, lossy, odd, nil, nil},
 	} {
-		got := as.look(start.Add(step.after), step.hall, step.uplink, nil)
+		got := as.look(start.Add(step.after), step.hall, step.uplink, mqtt.Status{}, nil)
 		if len(got) != len(step.raised)+len(step.ended) {
 			t.Errorf("%s: %v", step.name, got)
 		}
@@ -75,7 +76,7 @@ func TestAlarmsOfDoors(t *testing.T) {
 		{ID: "ir-2", State: wire.DeviceOnline, Code: "battery", Since: now, Hint: "change"},
 		{ID: "new-3", State: wire.DeviceOffline, Since: now.Add(-time.Hour)}, // nobody has dialled in yet
 	}}
-	found := as.look(now, h, uplink.Status{}, []occupancy.Finding{{Code: occupancy.DoorSilent, Door: "D1"}, {Code: occupancy.Direction, Door: "D2"}, {Code: occupancy.Imbalance}})
+	found := as.look(now, h, uplink.Status{}, mqtt.Status{}, []occupancy.Finding{{Code: occupancy.DoorSilent, Door: "D1"}, {Code: occupancy.Direction, Door: "D2"}, {Code: occupancy.Imbalance}})
 	want := []subject{{"door_silent", "D1"}, {"direction", "D2"}, {"imbalance", "agent"}, {"beam_blocked", "beam-1"}, {"battery_low", "ir-2"}}
 	if len(found) != len(want) {
 		t.Errorf("%v", found)
@@ -85,7 +86,7 @@ func TestAlarmsOfDoors(t *testing.T) {
 			t.Errorf("%v is %+v", s, a)
 		}
 	}
-	for s, a := range as.look(now.Add(time.Minute), lan.Hall{}, uplink.Status{}, nil) {
+	for s, a := range as.look(now.Add(time.Minute), lan.Hall{}, uplink.Status{}, mqtt.Status{}, nil) {
 		if a.Active {
 			t.Errorf("%v stands still", s)
 		}

@@ -88,7 +88,7 @@ func (a *Agent) tellDevice(last *told, renew bool, id string, d wire.Device) {
 }
 
 func (a *Agent) tellAlarms(last *told, renew bool, now time.Time, h lan.Hall, findings []occupancy.Finding) {
-	found := last.alarms.look(now, h, a.uplink.Status(), findings)
+	found := last.alarms.look(now, h, a.uplink.Status(), a.mqtt.Status(), findings)
 	for s, alarm := range found {
 		if before, ok := last.standing[s]; renew || !ok || before != alarm {
 			a.kept.add(a.hall.Alarm(s.code, s.about))

@@ -42,9 +42,14 @@ func (a *Agent) view() lan.Hall {
 	}
 	slices.SortFunc(h.Counters, func(x, y lan.Counter) int { return cmp.Compare(x.ID, y.ID) })
 	m := a.mqtt.Status()
-	h.Broker = lan.Broker{URL: a.cfg.Broker.URL, State: string(m.State), Since: m.Since, Code: m.Code, Err: m.Err, Hint: m.Hint}
+	h.Broker = lan.Broker{
+		URL: a.cfg.Broker.URL, State: string(m.State), Since: m.Since, Code: m.Code, Err: m.Err, Hint: m.Hint,
+		EchoMS: float64(m.Echo.Microseconds()) / 1000, OwnExpires: m.OwnExpires, BrokerExpires: m.BrokerExpires,
+	}
 	s := a.visits.Status()
 	stream := lan.Stream{Name: visits, Open: s.Open, Code: s.Code, Err: s.Err, Hint: s.Hint, Epoch: s.Epoch, Last: s.Last, Pending: s.Pending}
+	u := a.uplink.Status()
+	stream.InFlight, stream.Replayed, stream.Rate, stream.ETA, stream.Stalled = u.InFlight, u.Replayed, u.Rate, u.ETA.Seconds(), u.Stalled
 	stream.Replaced = s.Begun == outbox.Replaced
 	for _, d := range s.Damages {
 		stream.Damages = append(stream.Damages, lan.Damage{At: d.At, File: d.File, Saved: d.Saved, Lost: d.Lost, Open: d.Open, Marks: d.Marks})
@@ -70,7 +75,7 @@ func (a *Agent) view() lan.Hall {
 	if _, err := a.boot.number(); err != nil && s.Open {
 		h.Reasons = append(h.Reasons, "boot/io") // without an open store, that says enough
 	}
-	if h.Broker.State != "connected" {
+	if h.Broker.State != "connected" || h.Broker.Code != "" {
 		h.Reasons = append(h.Reasons, "broker/"+h.Broker.Code)
 	}
 	if len(h.Reasons) > 0 {

@@ -10,6 +10,7 @@ import (
 	"github.com/hallagent/hallagent/device"
 	"github.com/hallagent/hallagent/idcard/photo"
 	"github.com/hallagent/hallagent/sync/mqtt"
+	"github.com/hallagent/hallagent/sync/wire"
 )
 
 // Tried is what came of reaching one thing that the configuration names.
@@ -19,7 +20,7 @@ type Tried struct {
 	Hint string
 }
 
-const tryLimit = 10 * time.Second // for one line, or for the broker
+const tryLimit = 10 * time.Second // for one line, and to connect to the broker
 
 // Try opens every line once, looks for the photo decoder and connects to the
 // broker, under another client id than the agent's. It asks no device anything.
@@ -63,17 +64,18 @@ func tryBroker(ctx context.Context, cfg config.Config) Tried {
 	client := mqtt.New(mqtt.Options{
 		URL: b.URL, ClientID: "hallagent-check-" + cfg.Hall.Area + "-" + cfg.Hall.ID, Username: b.Username,
 		PasswordFile: b.PasswordFile, CAFile: b.CAFile, CertFile: b.CertFile, KeyFile: b.KeyFile,
-		Log: slog.New(slog.DiscardHandler),
+		Echo: wire.Hall{Area: cfg.Hall.Area, ID: cfg.Hall.ID}.Echo("check"),
+		Log:  slog.New(slog.DiscardHandler),
 	})
 	t := Tried{What: "broker " + b.URL}
 	t.Hint, t.Err = once(ctx, client)
 	return t
 }
 
-// once runs a client until its first attempt to connect has an outcome, or the
-// time is over.
+// once runs a client until its first attempt to connect, and its first echo, has
+// an outcome, or the time is over.
 func once(ctx context.Context, client *mqtt.Client) (hint string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, tryLimit)
+	ctx, cancel := context.WithTimeout(ctx, 2*tryLimit) // an echo is waited for as long
 	ended := make(chan error, 1)
 	go func() { ended <- client.Run(ctx) }()
 	defer func() {
@@ -84,10 +86,10 @@ func once(ctx context.Context, client *mqtt.Client) (hint string, err error) {
 	defer tick.Stop()
 	for {
 		switch s := client.Status(); {
-		case s.State == mqtt.Connected:
-			return "", nil
 		case s.Err != "":
 			return s.Hint, statusError(s.Err)
+		case s.Echo > 0:
+			return "", nil
 		}
 		select {
 		case <-ctx.Done():

@@ -5,7 +5,7 @@
 // part for its Status and makes constant metrics of it. So a removed device is
 // gone at the next scrape, and the page and the metrics can never disagree.
 // Labels are device, line, door, kind, state, code, stream, reason, result,
-// direction, address and version; nothing about a person is ever one.
+// direction, address, what and version; nothing about a person is ever one.
 package metrics
 
 import (
@@ -155,6 +155,11 @@ func (c collector) stream(e emitter) {
 	e.gauge("hallagent_stream_compaction_pause_seconds", "Longest time that records had to wait while the store was written anew.", s.Pause.Seconds(), "stream", stream)
 	e.gauge("hallagent_stream_damaged_files", "Stores that were found damaged and set aside, and still lie there.", float64(len(s.Damages)), "stream", stream)
 	e.count("hallagent_stream_sent_total", "Records handed to a connection, repetitions counted.", u.Sent, "stream", stream)
+	e.count("hallagent_stream_replayed_total", "Records sent from the backlog, repetitions counted.", u.Replayed, "stream", stream)
+	e.gauge("hallagent_stream_rate", "Records acknowledged per second, over the last 10 s.", u.Rate, "stream", stream)
+	e.gauge("hallagent_stream_eta_seconds", "Time until the pending records are acknowledged at that rate, 0 while unknown.", u.ETA.Seconds(), "stream", stream)
+	e.gauge("hallagent_stream_stalled", "1 while nothing is acknowledged though records wait and the broker is connected.", boolean(!u.Stalled.IsZero()), "stream", stream)
+	e.count("hallagent_stream_reconnects_total", "Connections that were ended because nothing was acknowledged.", u.Reconnects, "stream", stream)
 	e.gauge("hallagent_stream_in_flight", "Messages sent and not acknowledged by the broker.", float64(u.InFlight), "stream", stream)
 	for reason, n := range u.Ignored {
 		e.count("hallagent_stream_acks_ignored_total", "Acknowledgements that could not be meant.", n, "stream", stream, "reason", reason)
@@ -165,6 +170,13 @@ func (c collector) stream(e emitter) {
 	e.gauge("hallagent_broker_up", "1 while the broker is connected.", boolean(m.State == mqtt.Connected))
 	e.gauge("hallagent_broker_state", "State of the connection with its cause; always 1.", 1, "state", string(m.State), "code", m.Code)
 	e.count("hallagent_broker_connects_total", "Connections made.", m.Connects)
+	e.gauge("hallagent_broker_echo_seconds", "Time to the broker and back, of the newest echo; 0 before the first.", m.Echo.Seconds())
+	e.count("hallagent_broker_echoes_lost_total", "Echoes that the broker confirmed and did not deliver.", m.EchoesLost)
+	for what, expires := range map[string]time.Time{"own": m.OwnExpires, "broker": m.BrokerExpires} {
+		if !expires.IsZero() {
+			e.gauge("hallagent_certificate_expiry_timestamp_seconds", "End of a certificate: own, or the one the broker showed last.", seconds(expires), "what", what)
+		}
+	}
 	e.count("hallagent_broker_overflow_total", "Messages from the broker dropped because too many came at once.", m.Overflow)
 }
 

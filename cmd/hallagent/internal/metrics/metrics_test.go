@@ -52,9 +52,11 @@ func hall() Sources {
 			return outbox.Status{Open: true, Accepted: 100, AcknowledgedCount: 90, Pending: 7, Dropped: map[string]uint64{"size": 3}, FileBytes: 4096}
 		},
 		Uplink: func() uplink.Status {
-			return uplink.Status{Sent: 120, InFlight: 2, Ignored: map[string]uint64{"beyond": 4}}
+			return uplink.Status{Sent: 120, Replayed: 15, Rate: 3.5, ETA: 2 * time.Second, Stalled: at, Reconnects: 6, InFlight: 2, Ignored: map[string]uint64{"beyond": 4}}
 		},
-		MQTT:    func() mqtt.Status { return mqtt.Status{State: mqtt.Connected, Connects: 5} },
+		MQTT: func() mqtt.Status {
+			return mqtt.Status{State: mqtt.Connected, Connects: 5, Echo: 12 * time.Millisecond, EchoesLost: 8, OwnExpires: at, BrokerExpires: at.Add(time.Hour)}
+		},
 		Cards:   func() (uint64, uint64) { return 41, 42 },
 		Refused: func() map[string]uint64 { return map[string]uint64{"connections": 51, "address": 52, "streams": 53} },
 		Photos:  func() map[string]uint64 { return map[string]uint64{"good": 61, "photo_decoder_timeout": 62} },

@@ -1,0 +1,106 @@
+package mqtt
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+)
+
+var errNotEchoed = errors.New("echo did not come back")
+
+// echo publishes random words to the client itself until the session is over,
+// and lets publishers in, or shows them out, by what comes back. An echo that
+// the broker does not even confirm says nothing about rights: the ping finds
+// out about a broker that is silent.
+func (c *Client) echo(s *session) {
+	for {
+		err := c.echoOnce(s)
+		wait := c.times.echoEvery
+		switch {
+		case s.ctx.Err() != nil:
+			return
+		case errors.Is(err, errNotEchoed):
+			c.note(func(st *Status) { st.EchoesLost++ })
+			if c.fault(faultEcho, err) {
+				_, hint := c.cause(err)
+				c.opts.Log.Error("echo lost", "line", c.opts.URL, "err", err, "hint", hint)
+			}
+			c.expel(s, err)
+			wait = c.times.echoAgain
+		case err != nil:
+			c.fault(faultEcho, err)
+			wait = c.times.echoAgain
+		default:
+			c.fault(faultEcho, nil)
+			c.admit(s)
+		}
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// echoOnce sends one word and waits for it.
+func (c *Client) echoOnce(s *session) error {
+	word := rand.Text()
+	confirmed := make(chan error, 1)
+	began := time.Now()
+	it := item{Message{c.opts.Echo, false, []byte(word)}, func(err error) { confirmed <- err }}
+	if err := s.enqueue(it, true); err != nil {
+		return err
+	}
+	limit := time.NewTimer(c.times.echoWait)
+	defer limit.Stop()
+	acknowledged := false
+	for {
+		select {
+		case came := <-s.echoes:
+			if came == word {
+				c.note(func(st *Status) { st.Echo = time.Since(began) })
+				return nil
+			}
+		case err := <-confirmed:
+			if err != nil {
+				return err
+			}
+			acknowledged, confirmed = true, nil
+		case <-limit.C:
+			if !acknowledged {
+				return errNoAnswer
+			}
+			return fmt.Errorf("%w on %s", errNotEchoed, c.opts.Echo)
+		case <-s.ctx.Done():
+			return context.Cause(s.ctx)
+		}
+	}
+}
+
+// admit lets publishers in.
+func (c *Client) admit(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current != s || c.ready != nil {
+		return
+	}
+	s.admitted = true
+	c.ready, c.shut = context.WithCancelCause(s.ctx)
+	close(c.up)
+	c.up = make(chan struct{})
+}
+
+// expel shows publishers out and keeps the connection.
+func (c *Client) expel(s *session, why error) {
+	c.mu.Lock()
+	if c.current != s || c.ready == nil {
+		c.mu.Unlock()
+		return
+	}
+	c.shut(why)
+	c.ready, c.shut = nil, nil
+	c.mu.Unlock()
+	s.refuse()
+}
