@@ -1,0 +1,156 @@
+package inbox
+
+import (
+	"encoding/json"
+	"maps"
+	"time"
+
+	"github.com/hallagent/hallagent/sync/wire"
+)
+
+// stream is what a hall's holder knows of one stream beside its ledger: the books
+// and what is missing.
+type stream struct {
+	epoch string // newest
+	mark  uint64 // of it
+	since time.Time
+	book  *counts
+
+	knownEpoch string // newest record that is known to exist
+	known      uint64
+	waitsFor   string    // epoch that what is put aside waits for, see ledger
+	missing    time.Time // since when nothing came though something is missing, zero if nothing is
+	asked      time.Time
+	asks       int  // since the mark moved
+	want       bool // to ask, whatever is known
+	dropped    bool // something came that was dropped
+	renew      bool // the acknowledgement
+
+	holes, resends, overflow, malformed uint64
+}
+
+// know says that a record exists.
+func (s *stream) know(epoch string, sequence uint64) {
+	switch {
+	case epoch > s.knownEpoch:
+		s.knownEpoch, s.known = epoch, sequence
+	case epoch == s.knownEpoch:
+		s.known = max(s.known, sequence)
+	}
+}
+
+// progress says that the mark has moved.
+func (s *stream) progress(now time.Time) {
+	s.asks = 0
+	if !s.missing.IsZero() {
+		s.missing = now
+	}
+}
+
+// ask has the agent send again what is missing: when nothing of it came for the
+// reorder time, or at once when it is known to have been lost here; and not too
+// often.
+func (h *hall) ask(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, s := range h.streams {
+		epoch, mark := s.epoch, s.mark
+		if s.knownEpoch > epoch {
+			epoch, mark = s.knownEpoch, 0
+		}
+		behind := s.knownEpoch == epoch && s.known > mark
+		if s.waitsFor != "" {
+			epoch, mark, behind = s.waitsFor, h.ledgers[name].marks[s.waitsFor], true
+		}
+		switch {
+		case !behind:
+			s.missing = time.Time{}
+		case s.missing.IsZero():
+			s.missing = now
+			s.holes++
+		}
+		if epoch == "" {
+			s.want, s.dropped = false, false // nothing is known, not even what to ask for
+			continue
+		}
+		pause := min(resendMost, h.in.resendPause<<min(max(s.asks-1, 0), 10))
+		lost := s.want || s.dropped && len(h.waiting) == 0
+		if lost {
+			pause = h.in.resendPause
+		}
+		if !lost && (!behind || now.Sub(s.missing) < h.in.opts.Reorder) || !s.asked.IsZero() && now.Sub(s.asked) < pause {
+			continue
+		}
+		if h.in.publish(h.broker, h.hall.Ack(name), ack(epoch, mark, true)) {
+			s.want, s.dropped, s.asked = false, false, now
+			s.asks++
+			s.resends++
+			h.in.log.Debug("asked to send again", "hall", h.hall.ID, "stream", name, "epoch", epoch, "seq", mark+1)
+		}
+	}
+}
+
+// forced says that a stream need not wait any more for the end of an old epoch:
+// the agent was asked for it in vain.
+func (h *hall) forced(stream string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.streams[stream]
+	return s != nil && s.waitsFor != "" && s.asks >= vain
+}
+
+// force gives way in the streams that forced speaks of, and says whether there
+// are any.
+func (h *hall) force() (any bool) {
+	for stream, l := range h.ledgers {
+		if h.forced(stream) {
+			l.forced, any = true, true
+		}
+	}
+	return any
+}
+
+// heard takes the state of the hall's agent. On a new connection of the agent it
+// gets our word anew; so it does when it waits for what we have.
+func (h *hall) heard(state wire.Status, connected bool) {
+	h.mu.Lock()
+	for name, s := range h.streams {
+		st := state.Streams[name]
+		if connected || st.Pending > 0 && st.Epoch == s.epoch && st.Last <= s.mark {
+			s.renew = true
+		}
+		if away := state.State == wire.Lost || state.State == wire.Stopping; !away && epochValid(st.Epoch) && st.Last > 0 {
+			s.know(st.Epoch, st.Last)
+		}
+	}
+	h.mu.Unlock()
+	signal(h.wake)
+}
+
+// reconnected says that what was sent meanwhile did not come here.
+func (h *hall) reconnected() {
+	h.mu.Lock()
+	for _, s := range h.streams {
+		s.want = true
+	}
+	h.mu.Unlock()
+	signal(h.wake)
+}
+
+// ack is the word on ack/{stream}.
+func ack(epoch string, upto uint64, resend bool) []byte {
+	b, err := json.Marshal(wire.Ack{Epoch: epoch, Upto: upto, Resend: resend})
+	if err != nil {
+		panic(err) // strings and numbers only
+	}
+	return b
+}
+
+func (s *stream) describe(name string) Stream {
+	return Stream{
+		Name: name, Epoch: s.epoch, Mark: s.mark, Since: s.since, Known: s.known,
+		Applied: s.book.applied, Rejected: s.book.rejected, Gaps: maps.Clone(s.book.gaps),
+		Duplicates: s.book.duplicates, Late: s.book.late,
+		Holes: s.holes, Resends: s.resends, Overflow: s.overflow, Malformed: s.malformed,
+	}
+}
