@@ -105,13 +105,11 @@ func (h *hall) apply(ctx context.Context, tx *sql.Tx, batches []*batch, m mode) 
 // walk applies one batch up to the first record that cannot be.
 func (h *hall) walk(ctx context.Context, rows rows, o *outcome, b *batch, m mode) error {
 	l, p := o.ledger(b.stream), place{b.stream, b.epoch}
-	if _, known := l.marks[b.epoch]; !known && b.epoch > l.newest() {
+	if _, known := l.marks[b.epoch]; !known && b.epoch > l.taken() {
 		l.marks[b.epoch] = 0 // known from now on, should it be closed before anything of it is taken
 		o.changed[p] = true
-		if newest := l.newest(); newest != b.epoch {
-			if err := rows.forget(ctx, b.stream, newest); err != nil {
-				return err
-			}
+		if err := rows.forget(ctx, b.stream, l.taken()); err != nil {
+			return err
 		}
 	}
 	for i := range b.records {
@@ -212,7 +210,7 @@ func still(ledgers map[string]*ledger, batches []*batch) (*outcome, bool) {
 	o := newOutcome(ledgers)
 	for _, b := range batches {
 		l, p := o.ledger(b.stream), place{b.stream, b.epoch}
-		if _, known := l.marks[b.epoch]; !known && b.epoch > l.newest() {
+		if _, known := l.marks[b.epoch]; !known && b.epoch > l.taken() {
 			return nil, false
 		}
 		for i := range b.records {

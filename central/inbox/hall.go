@@ -42,6 +42,7 @@ type hall struct {
 	bytes   int // of waiting
 	streams map[string]*stream
 	trouble string
+	present bool // the agent was heard over this connection
 
 	// Of run alone.
 	ledgers map[string]*ledger
@@ -57,8 +58,7 @@ func newHall(in *Inbox, broker Broker, l lease) *hall {
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), streams: map[string]*stream{},
 	}
 	for _, s := range in.opts.Streams {
-		// What came while nobody served the hall came to nobody.
-		h.streams[s] = &stream{book: newCounts(), want: true, renew: true}
+		h.streams[s] = &stream{book: newCounts(), renew: true}
 	}
 	return h
 }
@@ -68,6 +68,7 @@ func (h *hall) stop() { h.once.Do(func() { close(h.quit) }) }
 // arrived takes a message, or drops it when too many wait.
 func (h *hall) arrived(stream string, payload []byte) {
 	h.mu.Lock()
+	h.present = true
 	if len(h.waiting) >= mostMessages || h.bytes+len(payload) > mostBytes {
 		h.streams[stream].overflow++
 		h.streams[stream].dropped = true
@@ -209,7 +210,7 @@ func (h *hall) load(ctx context.Context) error {
 			return err
 		}
 		for stream, l := range ledgers {
-			if err := rows.forget(ctx, stream, l.newest()); err != nil {
+			if err := rows.forget(ctx, stream, l.taken()); err != nil {
 				return err
 			}
 		}
@@ -224,7 +225,7 @@ func (h *hall) load(ctx context.Context) error {
 	defer h.mu.Unlock()
 	for name, s := range h.streams {
 		if l := ledgers[name]; l != nil {
-			s.epoch = l.newest()
+			s.epoch = l.current()
 			s.mark = l.marks[s.epoch]
 		}
 		if books[name] != nil {
@@ -269,8 +270,9 @@ func (h *hall) settle(o *outcome, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	bytes := 0
+	before := map[*stream]string{}
 	for _, s := range h.streams {
-		s.waitsFor = ""
+		before[s], s.waitsFor = s.waitsFor, ""
 	}
 	h.parked = slices.DeleteFunc(o.parked, func(b *batch) bool {
 		s := h.streams[b.stream]
@@ -285,6 +287,11 @@ func (h *hall) settle(o *outcome, now time.Time) {
 		}
 		return false
 	})
+	for s, waited := range before {
+		if s.waitsFor != waited {
+			s.vain = 0
+		}
+	}
 	for p, c := range o.books {
 		h.streams[p.stream].book.add(c)
 	}
@@ -294,7 +301,7 @@ func (h *hall) settle(o *outcome, now time.Time) {
 			continue
 		}
 		l.forced = false
-		epoch := l.newest()
+		epoch := l.current()
 		if mark := l.marks[epoch]; epoch != s.epoch || mark != s.mark {
 			s.epoch, s.mark, s.since = epoch, mark, now
 			s.progress(now)

@@ -105,7 +105,7 @@ const (
 	leaseLook   = 500 * time.Millisecond  // at the leases
 	resendPause = 5200 * time.Millisecond // the agent allows one in 5 s, by its own clock
 	resendMost  = time.Minute
-	vain        = 3 // times to ask for the end of an old epoch before the new one is taken
+	vain        = 4 // times to ask for the end of an old epoch before the new one is taken
 	keepEpochs  = 30 * 24 * time.Hour
 )
 
@@ -126,7 +126,7 @@ type Inbox struct {
 	leases     []lease // as of the last look
 	known      map[wire.Hall]bool
 	discovered []wire.Hall
-	told       map[wire.Hall]wire.Status // newest of each hall
+	told       map[wire.Hall]wire.Status // newest of each hall over this connection
 }
 
 // New returns an inbox; Run starts it.
@@ -174,7 +174,7 @@ func (in *Inbox) Handle(topic string, payload []byte, retained bool) {
 	}
 	switch {
 	case state:
-		in.hear(h, payload)
+		in.hear(h, payload, retained)
 	case holder != nil:
 		holder.arrived(name, payload)
 	}
@@ -192,7 +192,7 @@ func (in *Inbox) discover(h wire.Hall) {
 }
 
 // hear takes the state of an agent: what it has, and that it is there.
-func (in *Inbox) hear(h wire.Hall, payload []byte) {
+func (in *Inbox) hear(h wire.Hall, payload []byte, retained bool) {
 	state, err := parseStatus(payload)
 	if err != nil {
 		in.log.Debug("status ignored", "hall", name(h), "err", err)
@@ -208,7 +208,7 @@ func (in *Inbox) hear(h wire.Hall, payload []byte) {
 	holder := in.held[h]
 	in.mu.Unlock()
 	if holder != nil {
-		holder.heard(state, state.Session != before.Session)
+		holder.heard(state, state.Session != before.Session, retained)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -163,6 +164,19 @@ func (in *Inbox) write(ctx context.Context, tx *sql.Tx, halls []wire.Hall) error
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// adopt makes what an instance of the same name held before ours, and locks that
+// one out, should it still live.
+func (in *Inbox) adopt(ctx context.Context) error {
+	err := in.opts.Store.Tx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE inbox_lease SET token = token + 1 WHERE service = $1 AND holder = $2", in.opts.Service, in.opts.Instance)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("adopt leases: %w", err)
 	}
 	return nil
 }

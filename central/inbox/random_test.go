@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hallagent/hallagent/sync/wire"
 )
 
 // TestRandom lets three halls grow, with gaps and new epochs, over a way that
@@ -36,6 +38,9 @@ func TestRandom(t *testing.T) {
 						return
 					case <-time.After(time.Millisecond):
 						a.send(random, 0.2)
+						if random.IntN(20) == 0 {
+							a.say("000001-000000001", wire.Ready)
+						}
 					}
 				}
 			})

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -131,27 +133,30 @@ type ledger struct {
 
 func newLedger() *ledger { return &ledger{marks: map[string]uint64{}} }
 
-// newest is the epoch that is acknowledged and asked after: the newest of which
-// something was taken, "" when there is none at all.
-func (l *ledger) newest() (newest string) {
+// taken is the newest epoch of which something was taken, "" when nothing ever
+// was. Those before it are closed.
+func (l *ledger) taken() (newest string) {
 	for epoch, mark := range l.marks {
 		if mark > 0 && epoch > newest {
 			newest = epoch
 		}
 	}
-	if newest != "" {
-		return newest
-	}
-	for epoch := range l.marks {
-		newest = max(newest, epoch)
-	}
 	return newest
+}
+
+// current is the epoch that is acknowledged and asked after: taken, else the
+// oldest that was heard of.
+func (l *ledger) current() string {
+	if taken := l.taken(); taken != "" || len(l.marks) == 0 {
+		return taken
+	}
+	return slices.Min(slices.Collect(maps.Keys(l.marks)))
 }
 
 // judge says what is to be done with a record.
 func (l *ledger) judge(r *record) verdict {
 	mark, known := l.marks[r.Epoch]
-	closed := r.Epoch < l.newest()
+	closed := r.Epoch < l.taken()
 	first := r.Sequence
 	if r.Gap != nil && r.Gap.Epoch == r.Epoch {
 		first = r.Gap.From

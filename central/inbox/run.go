@@ -17,6 +17,9 @@ func (in *Inbox) Run(ctx context.Context, broker Broker) error {
 	if err := in.opts.Store.Migrate(ctx, "inbox", tables); err != nil {
 		return err
 	}
+	if err := in.adopt(ctx); err != nil {
+		return err
+	}
 	for _, h := range in.opts.Halls {
 		in.discover(h)
 	}
@@ -32,8 +35,7 @@ func (in *Inbox) Run(ctx context.Context, broker Broker) error {
 	return nil
 }
 
-// sessions follows the connections to the broker. What came while there was none
-// came to nobody.
+// sessions follows the connections to the broker.
 func (in *Inbox) sessions(ctx context.Context, broker Broker) {
 	for {
 		s, err := broker.Session(ctx)
@@ -41,16 +43,17 @@ func (in *Inbox) sessions(ctx context.Context, broker Broker) {
 			return // ctx has ended, or the broker's client
 		}
 		in.session.Store(&s)
-		in.mu.RLock()
-		for _, h := range in.held {
-			h.reconnected()
-		}
-		in.mu.RUnlock()
 		select {
 		case <-s.Done():
 		case <-ctx.Done():
 			return
 		}
+		in.mu.Lock()
+		clear(in.told) // who is there, the next connection tells
+		for _, h := range in.held {
+			h.alone()
+		}
+		in.mu.Unlock()
 	}
 }
 
@@ -154,7 +157,7 @@ func (in *Inbox) follow(ctx context.Context, leases []lease, broker Broker, wg *
 		case h == nil && ours && ctx.Err() == nil:
 			h = newHall(in, broker, l)
 			if state, ok := in.told[l.hall]; ok {
-				h.heard(state, false)
+				h.heard(state, false, true)
 			}
 			in.held[l.hall] = h
 			wg.Go(func() { in.serve(ctx, h) })

@@ -19,6 +19,7 @@ type stream struct {
 	knownEpoch string // newest record that is known to exist
 	known      uint64
 	waitsFor   string    // epoch that what is put aside waits for, see ledger
+	vain       int       // times the agent was asked for it
 	missing    time.Time // since when nothing came though something is missing, zero if nothing is
 	asked      time.Time
 	asks       int  // since the mark moved
@@ -41,7 +42,7 @@ func (s *stream) know(epoch string, sequence uint64) {
 
 // progress says that the mark has moved.
 func (s *stream) progress(now time.Time) {
-	s.asks = 0
+	s.asks, s.vain = 0, 0
 	if !s.missing.IsZero() {
 		s.missing = now
 	}
@@ -69,6 +70,9 @@ func (h *hall) ask(now time.Time) {
 			s.missing = now
 			s.holes++
 		}
+		if !h.present {
+			continue // nobody would hear it, and the agent begins by itself when it comes
+		}
 		if epoch == "" {
 			s.want, s.dropped = false, false // nothing is known, not even what to ask for
 			continue
@@ -84,6 +88,7 @@ func (h *hall) ask(now time.Time) {
 		if h.in.publish(h.broker, h.hall.Ack(name), ack(epoch, mark, true)) {
 			s.want, s.dropped, s.asked = false, false, now
 			s.asks++
+			s.vain++
 			s.resends++
 			h.in.log.Debug("asked to send again", "hall", h.hall.ID, "stream", name, "epoch", epoch, "seq", mark+1)
 		}
@@ -96,7 +101,7 @@ func (h *hall) forced(stream string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.streams[stream]
-	return s != nil && s.waitsFor != "" && s.asks >= vain
+	return s != nil && s.waitsFor != "" && s.vain >= vain && time.Since(s.asked) > h.in.resendPause
 }
 
 // force gives way in the streams that forced speaks of, and says whether there
@@ -111,30 +116,30 @@ func (h *hall) force() (any bool) {
 }
 
 // heard takes the state of the hall's agent. On a new connection of the agent it
-// gets our word anew; so it does when it waits for what we have.
-func (h *hall) heard(state wire.Status, connected bool) {
+// gets our word anew; so it does when it waits for what we have. When it was there
+// before we listened, what it sent until now came to nobody, and is asked for.
+func (h *hall) heard(state wire.Status, connected, before bool) {
 	h.mu.Lock()
+	h.present = state.State != wire.Lost && state.State != wire.Stopping
 	for name, s := range h.streams {
 		st := state.Streams[name]
 		if connected || st.Pending > 0 && st.Epoch == s.epoch && st.Last <= s.mark {
 			s.renew = true
 		}
-		if away := state.State == wire.Lost || state.State == wire.Stopping; !away && epochValid(st.Epoch) && st.Last > 0 {
+		if h.present && epochValid(st.Epoch) && st.Last > 0 {
 			s.know(st.Epoch, st.Last)
 		}
+		s.want = s.want || before && h.present
 	}
 	h.mu.Unlock()
 	signal(h.wake)
 }
 
-// reconnected says that what was sent meanwhile did not come here.
-func (h *hall) reconnected() {
+// alone says that the connection over which the agent was heard is over.
+func (h *hall) alone() {
 	h.mu.Lock()
-	for _, s := range h.streams {
-		s.want = true
-	}
+	h.present = false
 	h.mu.Unlock()
-	signal(h.wake)
 }
 
 // ack is the word on ack/{stream}.
