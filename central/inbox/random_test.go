@@ -15,6 +15,7 @@ import (
 // stopped and started: each record has its effect once and in order, and all is
 // acknowledged.
 func TestRandom(t *testing.T) {
+	t.Parallel()
 	onBoth(t, func(t *testing.T, url string) {
 		w := newWorld(t, url)
 		db := w.open()

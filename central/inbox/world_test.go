@@ -3,8 +3,6 @@ package inbox
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -78,11 +76,16 @@ type link struct {
 	ctx   context.Context
 	end   context.CancelFunc
 	ended chan struct{}
+
+	retained sync.Map // payloads by topic
 }
 
 func (l *link) Session(ctx context.Context) (context.Context, error) { return l.ctx, ctx.Err() }
-func (l *link) Forget(string)                                        {}
-func (l *link) Retain(topic string, payload []byte)                  { l.send(topic, payload) }
+func (l *link) Forget(topic string)                                  { l.retained.Delete(topic) }
+func (l *link) Retain(topic string, payload []byte) {
+	l.retained.Store(topic, string(payload))
+	l.send(topic, payload)
+}
 func (l *link) Publish(_ context.Context, topic string, _ bool, payload []byte, done func(error)) {
 	l.send(topic, payload)
 	done(nil)
@@ -436,12 +439,9 @@ func (l *link) settled(t testing.TB, h wire.Hall, mark uint64) {
 	eventually(t, 10*time.Second, fmt.Sprint("mark ", mark), func() bool { return l.books(h).Mark == mark })
 }
 
-var errTest = errors.New("the effect does not want to")
-
-func jsonText(v any) string {
-	b, err := json.MarshalIndent(v, "", " ")
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
+// word is what is retained on a hall's acknowledgements.
+func (l *link) word(h wire.Hall) string {
+	v, _ := l.retained.Load(h.Ack("visits"))
+	s, _ := v.(string)
+	return s
 }
