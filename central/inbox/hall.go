@@ -143,14 +143,13 @@ func (h *hall) turn(ctx context.Context) error {
 				return h.fail(ctx, err)
 			}
 		}
-		batches := h.parked
+		var fresh []*batch
 		if h.failed == 0 { // else what there is must do first
-			fresh := h.take()
-			if len(fresh) == 0 && !h.force() {
+			if fresh = h.take(); len(fresh) == 0 && !h.force() {
 				return nil
 			}
-			batches = append(batches, fresh...)
 		}
+		batches := append(h.parked, fresh...)
 		inOrder(batches)
 		o, err := h.process(ctx, batches)
 		if err != nil {
@@ -183,7 +182,7 @@ func (h *hall) process(ctx context.Context, batches []*batch) (o *outcome, err e
 	}
 	try := func(m mode) error {
 		return h.in.opts.Store.Tx(ctx, func(tx *sql.Tx) (err error) {
-			o, err = h.apply(ctx, tx, batches, m)
+			o, err = h.apply(h.in.opts.Store.Statements(ctx), tx, batches, m)
 			return err
 		})
 	}

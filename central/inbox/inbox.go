@@ -16,11 +16,17 @@
 // late and dropped. A closed epoch is acknowledged without being retained, so
 // that what is retained always speaks of the newest. Marks of closed epochs are
 // kept for thirty days.
+// The first record of an epoch is a gap that tells how far the agent knows the old
+// one: when more of that is missing here, the new epoch waits until it was asked
+// for four times.
 //
 // Gaps. A gap counts as the record that carries its last sequence. The effect is
 // given of a gap only what this consumer has not had: of one that reaches below
 // the mark, the part above it. A gap that names another epoch than its own does
-// the same for the mark of that other one.
+// the same for the mark of that other one. A database that is new, or was put back
+// from a copy, lacks what the agent gave away meanwhile and no longer has: when the
+// agent's status says so, and asking was in vain, the inbox makes a gap of its own
+// of that, with the reason restore.
 //
 // Many instances share the halls by a lease per hall in the database, whose clock
 // alone judges it. Each transaction begins with the lease, so that an instance
@@ -105,7 +111,7 @@ const (
 	leaseLook   = 500 * time.Millisecond  // at the leases
 	resendPause = 5200 * time.Millisecond // the agent allows one in 5 s, by its own clock
 	resendMost  = time.Minute
-	vain        = 4 // times to ask for the end of an old epoch before the new one is taken
+	vain        = 4 // times to ask for what does not come before the stream goes on without it, if it may
 	keepEpochs  = 30 * 24 * time.Hour
 )
 

@@ -71,6 +71,16 @@ func (r *rules) expect(want string) {
 	}
 }
 
+// say publishes the agent's status.
+func (r *rules) say(session string, state wire.AgentState, epoch string, last, pending uint64) {
+	s := wire.Status{State: state, Session: session, Streams: map[string]wire.StreamState{"visits": {Epoch: epoch, Last: last, Pending: pending}}}
+	payload, err := wire.State(hallOne, hallOne.Status(), "agent", wire.TypeStatus, session, time.Now(), s)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.publish(hallOne.Status(), payload)
+}
+
 func (r *rules) books(what string, true func(Stream) bool) {
 	r.t.Helper()
 	eventually(r.t, 10*time.Second, what, func() bool { return true(r.l.books(hallOne)) })
@@ -161,21 +171,13 @@ func TestRules(t *testing.T) {
 		r.books("malformed", func(s Stream) bool { return s.Malformed == 2 })
 
 		// Nobody is asked who is not there; one who is, when he says that he has more.
-		say := func(session string, state wire.AgentState, last uint64) {
-			s := wire.Status{State: state, Session: session, Streams: map[string]wire.StreamState{"visits": {Epoch: second, Last: last, Pending: 1}}}
-			payload, err := wire.State(hallOne, hallOne.Status(), "agent", wire.TypeStatus, session, time.Now(), s)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.publish(hallOne.Status(), payload)
-		}
 		want := wire.Ack{Epoch: second, Upto: 2, Resend: true}
-		say("000001-000000001", wire.Lost, 9)
+		r.say("000001-000000001", wire.Lost, second, 9, 7)
 		time.Sleep(100 * time.Millisecond)
 		if slices.Contains(r.words(), want) {
 			t.Error("an agent that is away was asked")
 		}
-		say("000001-000000002", wire.Ready, 9)
+		r.say("000001-000000002", wire.Ready, second, 9, 7)
 		eventually(t, 10*time.Second, "asked", func() bool { return slices.Contains(r.words(), want) })
 	})
 }
@@ -299,5 +301,33 @@ func TestFence(t *testing.T) {
 			t.Errorf("it would still acknowledge %s", w)
 		}
 		r.expect("1")
+	})
+}
+
+// A database that is new lacks what the agent gave away before: it gets a gap of
+// that, but only once the agent was asked, and none of what the agent still has.
+func TestRestored(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, url string) {
+		r := newRules(t, url, write)
+		r.say("000001-000000001", wire.Ready, first, 9, 3) // up to 6 were given away
+		r.comes(first, 9)
+		r.expect("6 | a 1 6 6 restore")
+		asked := 0
+		for _, w := range r.words() {
+			if w.Resend && w == (wire.Ack{Epoch: first, Resend: true}) {
+				asked++
+			}
+		}
+		if asked < vain {
+			t.Errorf("asked %d times", asked)
+		}
+		time.Sleep(10 * r.l.in.resendPause)
+		r.comes(first, 8)
+		r.comes(first, 7)
+		r.expect("6 7 8 9 | a 1 6 6 restore")
+		r.say("000001-000000001", wire.Ready, first, 20, 0) // nothing is left to come
+		r.expect("6 7 8 9 20 | a 1 6 6 restore, a 10 20 11 restore")
+		r.books("books", func(s Stream) bool { return s.Gaps["restore"] == 17 && s.Mark == 20 })
 	})
 }

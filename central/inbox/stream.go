@@ -18,9 +18,10 @@ type stream struct {
 
 	knownEpoch string // newest record that is known to exist
 	known      uint64
-	waitsFor   string    // epoch that what is put aside waits for, see ledger
-	vain       int       // times the agent was asked for it
-	missing    time.Time // since when nothing came though something is missing, zero if nothing is
+	waitsFor   string           // epoch that what is put aside waits for, see ledger
+	vain       int              // times the agent was asked for it
+	agent      wire.StreamState // as its status had it last
+	missing    time.Time        // since when nothing came though something is missing, zero if nothing is
 	asked      time.Time
 	asks       int  // since the mark moved
 	want       bool // to ask, whatever is known
@@ -48,6 +49,14 @@ func (s *stream) progress(now time.Time) {
 	}
 }
 
+// front is where the stream goes on: the newest epoch that is known and its mark.
+func (s *stream) front() (epoch string, mark uint64) {
+	if s.knownEpoch > s.epoch {
+		return s.knownEpoch, 0
+	}
+	return s.epoch, s.mark
+}
+
 // ask has the agent send again what is missing: when nothing of it came for the
 // reorder time, or at once when it is known to have been lost here; and not too
 // often.
@@ -55,10 +64,7 @@ func (h *hall) ask(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for name, s := range h.streams {
-		epoch, mark := s.epoch, s.mark
-		if s.knownEpoch > epoch {
-			epoch, mark = s.knownEpoch, 0
-		}
+		epoch, mark := s.front()
 		behind := s.knownEpoch == epoch && s.known > mark
 		if s.waitsFor != "" {
 			epoch, mark, behind = s.waitsFor, h.ledgers[name].marks[s.waitsFor], true
@@ -104,15 +110,52 @@ func (h *hall) forced(stream string) bool {
 	return s != nil && s.waitsFor != "" && s.vain >= vain && time.Since(s.asked) > h.in.resendPause
 }
 
-// force gives way in the streams that forced speaks of, and says whether there
-// are any.
+// force lets streams go on that wait in vain, by what can be applied at once, and
+// says whether there are any.
 func (h *hall) force() (any bool) {
 	for stream, l := range h.ledgers {
 		if h.forced(stream) {
 			l.forced, any = true, true
 		}
 	}
+	for stream := range h.streams {
+		if lost := h.restored(stream); lost != nil {
+			h.parked, any = append(h.parked, lost), true
+		}
+	}
 	return any
+}
+
+// restored makes a gap of what the agent has given to the owner of a database that
+// is not ours, or no more: records that its status counts neither as pending nor
+// as still to come. It was asked for them in vain.
+func (h *hall) restored(stream string) *batch {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.streams[stream]
+	epoch, mark := s.front()
+	if s.vain < vain || s.waitsFor != "" || s.agent.Epoch != epoch || s.agent.Last < s.agent.Pending || time.Since(s.asked) < h.in.resendPause {
+		return nil
+	}
+	to := s.agent.Last - s.agent.Pending
+	for _, b := range h.parked {
+		if r := b.records[0]; b.stream == stream && b.epoch == epoch {
+			to = min(to, r.Sequence-1)
+			if r.Gap != nil {
+				to = min(to, r.Gap.From-1)
+			}
+		}
+	}
+	if to <= mark {
+		return nil
+	}
+	s.vain = 0
+	g := wire.Gap{Epoch: epoch, From: mark + 1, To: to, Count: to - mark, Reason: "restore"}
+	h.in.log.Warn("records were given to another database", "hall", name(h.hall), "stream", stream, "epoch", epoch, "seq", g.From, "count", g.Count,
+		"hint", "the database is new, or was put back from a copy: what the agents gave it since is lost to it")
+	r := record{Record: Record{Hall: h.hall, Stream: stream, Epoch: epoch, Sequence: to, Gap: &g,
+		Event: wire.Event{Type: wire.TypeGap, Source: h.hall.Source("central"), Time: time.Now().UTC()}}}
+	return &batch{stream: stream, epoch: epoch, records: []record{r}}
 }
 
 // heard takes the state of the hall's agent. On a new connection of the agent it
@@ -123,6 +166,9 @@ func (h *hall) heard(state wire.Status, connected, before bool) {
 	h.present = state.State != wire.Lost && state.State != wire.Stopping
 	for name, s := range h.streams {
 		st := state.Streams[name]
+		if state.State != wire.Lost {
+			s.agent = st
+		}
 		if connected || st.Pending > 0 && st.Epoch == s.epoch && st.Last <= s.mark {
 			s.renew = true
 		}

@@ -41,6 +41,16 @@ func (d *dialect) ForUpdate() string { return d.lock }
 // instead of waiting for it.
 func (d *dialect) ForUpdateFree() string { return d.skip }
 
+// Statements gives the context for the statements of many a row in a transaction
+// of ctx. On SQLite it does not end: there a statement waits for nothing but the
+// disk, and the driver pays for the watch over a context more than for an INSERT.
+func (d *dialect) Statements(ctx context.Context) context.Context {
+	if d.name == "sqlite" {
+		return context.WithoutCancel(ctx)
+	}
+	return ctx
+}
+
 // String names the database: "sqlite" or "postgres".
 func (d *dialect) String() string { return d.name }
 
