@@ -121,6 +121,7 @@ type Inbox struct {
 	opts        Options
 	log         *slog.Logger
 	resendPause time.Duration
+	vain        int // times to ask, see the constant
 	leaseLife   time.Duration
 	leaseLook   time.Duration
 	news        chan struct{} // to the loop of leases: look now
@@ -144,7 +145,7 @@ func New(o Options) *Inbox {
 		o.Reorder = 2 * time.Second
 	}
 	return &Inbox{
-		opts: o, log: o.Log, resendPause: resendPause, leaseLife: leaseLife, leaseLook: leaseLook,
+		opts: o, log: o.Log, resendPause: resendPause, vain: vain, leaseLife: leaseLife, leaseLook: leaseLook,
 		news: make(chan struct{}, 1),
 		held: map[wire.Hall]*hall{}, known: map[wire.Hall]bool{}, told: map[wire.Hall]wire.Status{},
 		status: Status{Service: o.Service, Instance: o.Instance, Since: time.Now()},

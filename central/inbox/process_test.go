@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -44,11 +45,10 @@ func childWorld(t testing.TB, url string) (*world, *agent) {
 func consume(what, url string) {
 	t := &testing.B{}
 	w, a := childWorld(t, url)
-	said := false
+	var said atomic.Bool
 	l := w.begin("child", func(ctx context.Context, tx *sql.Tx, r Record) error {
 		err := write(ctx, tx, r)
-		if what == "stand" && r.Sequence == 100 && !said {
-			said = true
+		if what == "stand" && r.Sequence == 100 && said.CompareAndSwap(false, true) {
 			fmt.Println("stands")
 			io.ReadFull(os.Stdin, make([]byte, 1))
 			fmt.Println("goes on")
@@ -66,11 +66,11 @@ func consume(what, url string) {
 			acked = now
 			fmt.Println("acknowledged", acked)
 		}
-		if said && !lost && l.serves() == 0 {
+		if said.Load() && !lost && l.serves() == 0 {
 			lost = true
 			fmt.Println("lost")
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 

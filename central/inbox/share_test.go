@@ -79,7 +79,7 @@ func pump(agents []*agent, n int, stop <-chan struct{}) *sync.WaitGroup {
 				select {
 				case <-stop:
 					return
-				case <-time.After(10 * time.Millisecond):
+				case <-time.After(50 * time.Millisecond):
 				}
 				a.mu.Lock()
 				grown := len(a.items)
@@ -88,7 +88,7 @@ func pump(agents []*agent, n int, stop <-chan struct{}) *sync.WaitGroup {
 					a.add(first, 1)
 				}
 				a.send(random, 0)
-				if round%50 == 0 {
+				if round%10 == 0 {
 					a.say("000001-000000001", wire.Ready)
 				}
 			}

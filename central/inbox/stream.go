@@ -107,7 +107,7 @@ func (h *hall) forced(stream string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.streams[stream]
-	return s != nil && s.waitsFor != "" && s.vain >= vain && time.Since(s.asked) > h.in.resendPause
+	return s != nil && s.waitsFor != "" && s.vain >= h.in.vain && time.Since(s.asked) > h.in.resendPause
 }
 
 // force lets streams go on that wait in vain, by what can be applied at once, and
@@ -134,7 +134,7 @@ func (h *hall) restored(stream string) *batch {
 	defer h.mu.Unlock()
 	s := h.streams[stream]
 	epoch, mark := s.front()
-	if s.vain < vain || s.waitsFor != "" || s.agent.Epoch != epoch || s.agent.Last < s.agent.Pending || time.Since(s.asked) < h.in.resendPause {
+	if s.vain < h.in.vain || s.waitsFor != "" || s.agent.Epoch != epoch || s.agent.Last < s.agent.Pending || time.Since(s.asked) < h.in.resendPause {
 		return nil
 	}
 	to := s.agent.Last - s.agent.Pending

@@ -128,7 +128,7 @@ func TestTortureBrokerKilled(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				time.Sleep(time.Duration(rand.IntN(4)) * time.Millisecond)
+				time.Sleep(time.Duration(rand.IntN(10)) * time.Millisecond)
 			}
 		})
 	}
@@ -177,7 +177,7 @@ func TestTortureBacklog(t *testing.T) {
 	db := w.open()
 	a := startAgent(t, b.URL, hallOne)
 	record := visit(t, hallOne)
-	n := pick(10_000, 300_000)
+	n := pick(2_000, 300_000)
 	var writers sync.WaitGroup
 	for range 200 {
 		writers.Go(func() {

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,10 +25,28 @@ const first, second = "000001-9f3a77c2", "000002-00000001"
 
 var hallOne = wire.Hall{Area: "371003", ID: "one"}
 
-// onBoth runs a test with an empty database of each kind.
-func onBoth(t *testing.T, f func(t *testing.T, url string)) {
-	t.Run("sqlite", func(t *testing.T) { f(t, filepath.Join(t.TempDir(), "central.db")) })
-	t.Run("postgres", func(t *testing.T) { f(t, postgres.Start(t, postgres.Options{}).Database()) })
+// What a consumer relies on holds on either database.
+func TestSQLite(t *testing.T) {
+	t.Parallel()
+	suite(t, func(t *testing.T) string { return filepath.Join(t.TempDir(), "central.db") })
+}
+
+func TestPostgreSQL(t *testing.T) {
+	t.Parallel()
+	s := postgres.Start(t, postgres.Options{})
+	suite(t, func(*testing.T) string { return s.Database() })
+}
+
+func suite(t *testing.T, database func(t *testing.T) string) {
+	for _, c := range []struct {
+		name string
+		test func(t *testing.T, url string)
+	}{
+		{"rules", testRules}, {"effect errors", testEffectErrors}, {"old epochs", testOldEpochs},
+		{"fence", testFence}, {"restored", testRestored}, {"random", testRandom},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.test(t, database(t)) })
+	}
 }
 
 // world is agents and the instances of a service, joined by a lossless broker
@@ -38,6 +58,8 @@ type world struct {
 	mu     sync.Mutex
 	agents map[wire.Hall]*agent
 	links  []*link
+	remind time.Duration // agents, of what was not acknowledged; 0 = 2 s
+	vain   int           // times that instances ask for the end of an epoch, 0 = as usual
 }
 
 func newWorld(t testing.TB, url string) *world {
@@ -111,6 +133,9 @@ func (w *world) begin(name string, effect Effect, quick bool) *link {
 	if quick {
 		l.in.opts.Reorder, l.in.resendPause = 20*time.Millisecond, 40*time.Millisecond
 		l.in.leaseLife, l.in.leaseLook = 600*time.Millisecond, 50*time.Millisecond
+	}
+	if w.vain > 0 {
+		l.in.vain = w.vain
 	}
 	l.ctx, l.end = context.WithCancel(context.Background())
 	w.mu.Lock()
@@ -192,12 +217,12 @@ func (a *agent) add(epoch string, n int) {
 }
 
 func (a *agent) lastOf(epoch string) (last uint64) {
-	for _, i := range a.items {
+	for _, i := range slices.Backward(a.items) {
 		if i.epoch == epoch {
-			last = i.sequence
+			return i.sequence
 		}
 	}
-	return last
+	return 0
 }
 
 // lose appends a gap of n records; of is the epoch that it speaks of.
@@ -223,14 +248,16 @@ func (a *agent) word(payload []byte) {
 	defer a.mu.Unlock()
 	a.words = append(a.words, word)
 	a.spoken = time.Now()
-	start := slices.IndexFunc(a.items, func(i item) bool { return i.epoch == word.Epoch })
-	if start < 0 {
+	after := func(upto uint64) int {
+		return sort.Search(len(a.items), func(i int) bool {
+			it := a.items[i]
+			return it.epoch > word.Epoch || it.epoch == word.Epoch && it.sequence > upto
+		})
+	}
+	start, end := after(0), after(word.Upto)
+	if start == len(a.items) || a.items[start].epoch != word.Epoch {
 		a.w.t.Errorf("the agent is told of %s, which it never had", word.Epoch)
 		return
-	}
-	end := start
-	for end < len(a.items) && a.items[end].epoch == word.Epoch && a.items[end].sequence <= word.Upto {
-		end++
 	}
 	if end > start {
 		a.acked = max(a.acked, end)
@@ -245,7 +272,7 @@ func (a *agent) word(payload []byte) {
 func (a *agent) message(n int) []byte {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if time.Since(a.spoken) > 100*time.Millisecond { // remind
+	if time.Since(a.spoken) > cmp.Or(a.w.remind, 2*time.Second) {
 		a.spoken, a.next = time.Now(), a.acked
 	}
 	end := a.next
@@ -407,7 +434,7 @@ func (a *agent) check(db *store.DB) {
 // eventually waits for something to become true.
 func eventually(t testing.TB, patience time.Duration, what string, true func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !true(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !true(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within %v: %s", patience, what)
 		}
@@ -431,12 +458,6 @@ func (l *link) serves() (n int) {
 		}
 	}
 	return n
-}
-
-// settled says that nothing is under way: n records applied at an instance.
-func (l *link) settled(t testing.TB, h wire.Hall, mark uint64) {
-	t.Helper()
-	eventually(t, 10*time.Second, fmt.Sprint("mark ", mark), func() bool { return l.books(h).Mark == mark })
 }
 
 // word is what is retained on a hall's acknowledgements.
