@@ -46,7 +46,7 @@ func consume(what, url string) {
 	t := &testing.B{}
 	w, a := childWorld(t, url)
 	var said atomic.Bool
-	l := w.begin("child", func(ctx context.Context, tx *sql.Tx, r Record) error {
+	l := w.begin("z", func(ctx context.Context, tx *sql.Tx, r Record) error {
 		err := write(ctx, tx, r)
 		if what == "stand" && r.Sequence == 100 && said.CompareAndSwap(false, true) {
 			fmt.Println("stands")
