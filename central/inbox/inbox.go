@@ -15,8 +15,7 @@
 // is a true record that never had one, and everything else of them is counted as
 // late and dropped. A closed epoch is acknowledged without being retained, so
 // that what is retained always speaks of the newest. Marks of closed epochs are
-// kept for thirty days.
-// The first record of an epoch is a gap that tells how far the agent knows the old
+// kept for thirty days. The first record of an epoch is a gap that tells how far the agent knows the old
 // one: when more of that is missing here, the new epoch waits until it was asked
 // for four times.
 //
@@ -38,9 +37,9 @@
 // leases remembers them.
 //
 // Limits: an effect has IdleLimit of package store between two statements. A
-// message that is no JSON is counted and cannot be stepped over, since nobody
-// knows what it held; a record that is not as the contract has it goes where
-// rejected ones go. The hall of a record is that of its topic, which the broker's
+// message that is no JSON, or whose records do not say where they stand, is counted
+// and cannot be stepped over, since nobody knows what it held; a gap that makes no
+// sense goes where rejected records go. The hall of a record is that of its topic, which the broker's
 // rules vouch for, whatever its source says.
 package inbox
 

@@ -63,11 +63,11 @@ func (s *stream) front() (epoch string, mark uint64) {
 func (h *hall) ask(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for name, s := range h.streams {
+	for stream, s := range h.streams {
 		epoch, mark := s.front()
 		behind := s.knownEpoch == epoch && s.known > mark
 		if s.waitsFor != "" {
-			epoch, mark, behind = s.waitsFor, h.ledgers[name].marks[s.waitsFor], true
+			epoch, mark, behind = s.waitsFor, h.ledgers[stream].marks[s.waitsFor], true
 		}
 		switch {
 		case !behind:
@@ -91,12 +91,12 @@ func (h *hall) ask(now time.Time) {
 		if !lost && (!behind || now.Sub(s.missing) < h.in.opts.Reorder) || !s.asked.IsZero() && now.Sub(s.asked) < pause {
 			continue
 		}
-		if h.in.publish(h.broker, h.hall.Ack(name), ack(epoch, mark, true)) {
+		if h.in.publish(h.broker, h.hall.Ack(stream), ack(epoch, mark, true)) {
 			s.want, s.dropped, s.asked = false, false, now
 			s.asks++
 			s.vain++
 			s.resends++
-			h.in.log.Debug("asked to send again", "hall", h.hall.ID, "stream", name, "epoch", epoch, "seq", mark+1)
+			h.in.log.Debug("asked to send again", "hall", name(h.hall), "stream", stream, "epoch", epoch, "seq", mark+1)
 		}
 	}
 }
