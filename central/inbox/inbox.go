@@ -15,9 +15,9 @@
 // is a true record that never had one, and everything else of them is counted as
 // late and dropped. A closed epoch is acknowledged without being retained, so
 // that what is retained always speaks of the newest. Marks of closed epochs are
-// kept for thirty days. The first record of an epoch is a gap that tells how far the agent knows the old
-// one: when more of that is missing here, the new epoch waits until it was asked
-// for four times.
+// kept for thirty days. The first record of an epoch is a gap that tells how far
+// the agent knows the old one: when more of that is missing here, the new epoch
+// waits until it was asked for four times.
 //
 // Gaps. A gap counts as the record that carries its last sequence. The effect is
 // given of a gap only what this consumer has not had: of one that reaches below
