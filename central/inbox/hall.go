@@ -12,9 +12,13 @@ import (
 )
 
 const (
-	mostMessages = 256     // of a hall that wait
-	mostBytes    = 4 << 20 // of them, and of those that are put aside
-	groupBytes   = 1 << 20 // of messages in one transaction, beside those put aside
+	// Bytes of messages that wait: of a hall, and of all. The agent may be asked to
+	// send again only once in 5 s, so that this is what a backlog drains in 5 s.
+	mostWaiting    = 32 << 20
+	mostWaitingAll = 256 << 20
+
+	mostParked = 4 << 20 // bytes of a hall's messages that are put aside
+	groupBytes = 1 << 20 // of messages in one transaction, beside those put aside
 
 	retryFirst = 100 * time.Millisecond // after an error, doubling
 	retryMost  = 5 * time.Second
@@ -42,6 +46,7 @@ type hall struct {
 	bytes   int // of waiting
 	streams map[string]*stream
 	trouble string
+	closed  bool // takes nothing more
 	present bool // the agent was heard over this connection
 
 	// Of run alone.
@@ -69,12 +74,17 @@ func (h *hall) stop() { h.once.Do(func() { close(h.quit) }) }
 func (h *hall) arrived(stream string, payload []byte) {
 	h.mu.Lock()
 	h.present = true
-	if len(h.waiting) >= mostMessages || h.bytes+len(payload) > mostBytes {
+	if h.closed {
+		h.mu.Unlock()
+		return
+	}
+	if h.bytes+len(payload) > mostWaiting || h.in.waiting.Load() > mostWaitingAll {
 		h.streams[stream].overflow++
 		h.streams[stream].dropped = true
 	} else {
 		h.waiting = append(h.waiting, arrival{stream, payload})
 		h.bytes += len(payload)
+		h.in.waiting.Add(int64(len(payload)))
 	}
 	h.mu.Unlock()
 	signal(h.wake)
@@ -90,6 +100,7 @@ func (h *hall) take() (batches []*batch) {
 	}
 	taken := h.waiting[:n:n]
 	h.waiting, h.bytes = h.waiting[n:], h.bytes-bytes
+	h.in.waiting.Add(int64(-bytes))
 	h.mu.Unlock()
 	for _, a := range taken {
 		read, err := decode(h.hall, a.stream, a.payload)
@@ -280,7 +291,7 @@ func (h *hall) settle(o *outcome, now time.Time) {
 			s.waitsFor = max(s.waitsFor, o.ledgers[b.stream].waitsFor(&b.records[0]))
 		}
 		bytes += b.bytes
-		if bytes > 2*mostBytes {
+		if bytes > mostParked {
 			s.overflow++
 			return true
 		}
@@ -330,6 +341,14 @@ func (h *hall) renew() {
 			}
 		}
 	}
+}
+
+// close lets go of what waits; nothing comes any more.
+func (h *hall) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.in.waiting.Add(int64(-h.bytes))
+	h.waiting, h.bytes, h.closed = nil, 0, true
 }
 
 // forget leaves the topics of the acknowledgements to whoever serves the hall now.

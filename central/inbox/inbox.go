@@ -125,6 +125,7 @@ type Inbox struct {
 	leaseLook   time.Duration
 	news        chan struct{} // to the loop of leases: look now
 	session     atomic.Pointer[context.Context]
+	waiting     atomic.Int64 // bytes of messages, of all halls
 
 	mu         sync.RWMutex
 	status     Status

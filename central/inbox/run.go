@@ -187,5 +187,6 @@ func (in *Inbox) serve(ctx context.Context, h *hall) {
 	in.mu.Lock()
 	delete(in.held, h.hall)
 	in.mu.Unlock()
+	h.close()
 	signal(in.news)
 }
