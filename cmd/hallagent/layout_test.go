@@ -45,6 +45,10 @@ var layout = map[string]rule{
 	"sync/wire":              {ours: []string{"idcard", "counter", "counter/occupancy"}},
 	"sync/lan":               {ours: []string{"device", "idcard", "counter", "counter/occupancy", "sync/wire"}},
 
+	"central/store":          {third: []string{"modernc.org/sqlite", "github.com/jackc/pgx/v5"}},
+	"central/inbox":          {ours: []string{"sync/wire", "sync/mqtt", "central/store"}},
+	"central/store/postgres": {third: []string{"github.com/jackc/pgx/v5"}}, // a real server, for tests only
+
 	"cmd/hallagent": {
 		ours:  []string{all},
 		third: []string{"github.com/alecthomas/kong"},

@@ -242,6 +242,19 @@ func (c *Client) Retain(topic string, payload []byte) {
 	}
 }
 
+// Forget stops the renewal of a retained topic, which stays at the broker as it
+// is: someone else speaks there from now on.
+func (c *Client) Forget(topic string) {
+	c.mu.Lock()
+	delete(c.states, topic)
+	c.order = slices.DeleteFunc(c.order, func(t string) bool { return t == topic })
+	s := c.current
+	c.mu.Unlock()
+	if s != nil {
+		s.untouch(topic)
+	}
+}
+
 // Status returns a snapshot.
 func (c *Client) Status() Status {
 	c.mu.Lock()

@@ -323,9 +323,9 @@ func (c *Client) introduce(s *session, number uint64) error {
 	c.current = s // what changes from here on is sent by the pump
 	c.mu.Unlock()
 	for _, topic := range topics {
-		it := c.state(topic)
-		if topic == birth.Topic && bytes.Equal(it.Payload, birth.Payload) {
-			continue // the birth was that state
+		it, ok := c.state(topic)
+		if !ok || topic == birth.Topic && bytes.Equal(it.Payload, birth.Payload) {
+			continue // the birth was that state, or it was forgotten
 		}
 		first = append(first, it)
 	}
@@ -391,7 +391,9 @@ func (c *Client) close(s *session) {
 func (c *Client) farewell(s *session) {
 	var last []item
 	for _, topic := range s.dirty {
-		last = append(last, c.state(topic))
+		if it, ok := c.state(topic); ok {
+			last = append(last, it)
+		}
 	}
 	if c.opts.Farewell != nil {
 		last = append(last, item{c.opts.Farewell(), func(error) {}})

@@ -93,6 +93,13 @@ func (s *session) touch(topic string) {
 	s.mu.Unlock()
 }
 
+// untouch takes back what touch said.
+func (s *session) untouch(topic string) {
+	s.mu.Lock()
+	s.dirty = slices.DeleteFunc(s.dirty, func(t string) bool { return t == topic })
+	s.mu.Unlock()
+}
+
 func (s *session) signal() {
 	select {
 	case s.wake <- struct{}{}:
@@ -104,12 +111,15 @@ func (s *session) signal() {
 // the rest.
 func (s *session) next() (item, bool) {
 	s.mu.Lock()
-	if len(s.dirty) > 0 {
+	for len(s.dirty) > 0 {
 		topic := s.dirty[0]
 		s.dirty = s.dirty[1:]
 		s.mu.Unlock()
-		s.c.inFlight.Add(1)
-		return s.c.state(topic), true
+		if it, ok := s.c.state(topic); ok {
+			s.c.inFlight.Add(1)
+			return it, true
+		}
+		s.mu.Lock()
 	}
 	defer s.mu.Unlock()
 	queue := &s.ahead
@@ -183,13 +193,14 @@ func (s *session) refuse() {
 	}
 }
 
-// state gives the newest payload of a topic as a message.
-func (c *Client) state(topic string) item {
+// state gives the newest payload of a topic as a message; none when it was
+// cleared, and that confirmed, or forgotten meanwhile.
+func (c *Client) state(topic string) (item, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.states[topic]
-	if r == nil { // cleared and confirmed meanwhile: clearing again does no harm
-		return item{Message{Topic: topic, Retain: true}, func(error) {}}
+	if r == nil {
+		return item{}, false
 	}
 	version, payload := r.version, r.payload
 	return item{Message{topic, true, payload}, func(err error) {
@@ -202,5 +213,5 @@ func (c *Client) state(topic string) item {
 			delete(c.states, topic)
 			c.order = slices.DeleteFunc(c.order, func(t string) bool { return t == topic })
 		}
-	}}
+	}}, true
 }

@@ -23,6 +23,17 @@ type Hall struct {
 	ID   string
 }
 
+// ParseTopic takes a topic apart: whose it is, and its name below the hall's prefix.
+func ParseTopic(topic string) (h Hall, name string, ok bool) {
+	rest, ok := strings.CutPrefix(topic, "hall/v1/")
+	if !ok {
+		return Hall{}, "", false
+	}
+	area, rest, _ := strings.Cut(rest, "/")
+	id, name, _ := strings.Cut(rest, "/")
+	return Hall{area, id}, name, area != "" && id != "" && name != ""
+}
+
 // ClientID is the MQTT client id of the hall's agent.
 func (h Hall) ClientID() string { return "hallagent-" + h.Area + "-" + h.ID }
 

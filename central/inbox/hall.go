@@ -1,0 +1,369 @@
+package inbox
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hallagent/hallagent/sync/wire"
+)
+
+const (
+	// Bytes of messages that wait: of a hall, and of all. The agent may be asked to
+	// send again only once in 5 s, so that this is what a backlog drains in 5 s.
+	mostWaiting    = 32 << 20
+	mostWaitingAll = 256 << 20
+
+	mostParked = 4 << 20 // bytes of a hall's messages that are put aside
+	groupBytes = 1 << 20 // of messages in one transaction, beside those put aside
+
+	retryFirst = 100 * time.Millisecond // after an error, doubling
+	retryMost  = 5 * time.Second
+)
+
+// arrival is a message as it came.
+type arrival struct {
+	stream  string
+	payload []byte
+}
+
+// hall serves one hall while run runs.
+type hall struct {
+	in     *Inbox
+	broker Broker
+	hall   wire.Hall
+	token  int64
+	since  time.Time
+	wake   chan struct{}
+	quit   chan struct{}
+	once   sync.Once
+
+	mu      sync.Mutex
+	waiting []arrival
+	bytes   int // of waiting
+	streams map[string]*stream
+	trouble string
+	closed  bool // takes nothing more
+	present bool // the agent was heard over this connection
+
+	// Of run alone.
+	ledgers map[string]*ledger
+	parked  []*batch
+	failed  int       // attempts in a row
+	retry   time.Time // not before
+}
+
+// newHall must be run to serve anything.
+func newHall(in *Inbox, broker Broker, l lease) *hall {
+	h := &hall{
+		in: in, broker: broker, hall: l.hall, token: l.token, since: time.Now(),
+		wake: make(chan struct{}, 1), quit: make(chan struct{}), streams: map[string]*stream{},
+	}
+	for _, s := range in.opts.Streams {
+		h.streams[s] = &stream{book: newCounts(), renew: true}
+	}
+	return h
+}
+
+func (h *hall) stop() { h.once.Do(func() { close(h.quit) }) }
+
+// arrived takes a message, or drops it when too many wait.
+func (h *hall) arrived(stream string, payload []byte) {
+	h.mu.Lock()
+	h.present = true
+	if h.closed {
+		h.mu.Unlock()
+		return
+	}
+	if h.bytes+len(payload) > mostWaiting || h.in.waiting.Load() > mostWaitingAll {
+		h.streams[stream].overflow++
+		h.streams[stream].dropped = true
+	} else {
+		h.waiting = append(h.waiting, arrival{stream, payload})
+		h.bytes += len(payload)
+		h.in.waiting.Add(int64(len(payload)))
+	}
+	h.mu.Unlock()
+	signal(h.wake)
+}
+
+// take gives the messages for the next transaction.
+func (h *hall) take() (batches []*batch) {
+	h.mu.Lock()
+	n, bytes := 0, 0
+	for n < len(h.waiting) && (n == 0 || bytes+len(h.waiting[n].payload) <= groupBytes) {
+		bytes += len(h.waiting[n].payload)
+		n++
+	}
+	taken := h.waiting[:n:n]
+	h.waiting, h.bytes = h.waiting[n:], h.bytes-bytes
+	h.in.waiting.Add(int64(-bytes))
+	h.mu.Unlock()
+	for _, a := range taken {
+		read, err := decode(h.hall, a.stream, a.payload)
+		if err != nil {
+			h.mu.Lock()
+			h.streams[a.stream].malformed++
+			h.mu.Unlock()
+			h.in.log.Warn("message ignored", "hall", name(h.hall), "stream", a.stream, "err", err)
+			continue
+		}
+		batches = append(batches, read...)
+	}
+	return batches
+}
+
+// run applies what comes until ctx or the lease ends.
+func (h *hall) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tick := time.NewTicker(h.in.opts.Reorder / 4)
+	defer tick.Stop()
+	for {
+		if err := h.turn(ctx); errors.Is(err, errLost) {
+			return err
+		}
+		h.renew()
+		if h.failed == 0 {
+			h.ask(time.Now())
+		}
+		var again <-chan time.Time
+		if h.failed > 0 {
+			again = time.After(time.Until(h.retry))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-h.quit:
+			return nil
+		case <-h.wake:
+		case <-tick.C:
+		case <-again:
+		}
+	}
+}
+
+// turn applies what waits, unless it is too early to try again.
+func (h *hall) turn(ctx context.Context) error {
+	for !h.over(ctx) && !time.Now().Before(h.retry) {
+		if h.ledgers == nil {
+			if err := h.load(ctx); err != nil {
+				return h.fail(ctx, err)
+			}
+		}
+		var fresh []*batch
+		if h.failed == 0 { // else what there is must do first
+			if fresh = h.take(); len(fresh) == 0 && !h.force() {
+				return nil
+			}
+		}
+		batches := append(h.parked, fresh...)
+		inOrder(batches)
+		o, err := h.process(ctx, batches)
+		if err != nil {
+			h.parked = batches
+			return h.fail(ctx, err)
+		}
+		h.ledgers = o.ledgers
+		h.settle(o, time.Now())
+		if o.stop != nil {
+			return h.fail(ctx, o.stop)
+		}
+		h.recover()
+	}
+	return nil
+}
+
+func (h *hall) over(ctx context.Context) bool {
+	select {
+	case <-h.quit:
+		return true
+	default:
+		return ctx.Err() != nil
+	}
+}
+
+// process applies batches in one transaction, or in none if that changes nothing.
+func (h *hall) process(ctx context.Context, batches []*batch) (o *outcome, err error) {
+	if o, ok := still(h.ledgers, batches); ok {
+		return o, nil
+	}
+	try := func(m mode) error {
+		return h.in.opts.Store.Tx(ctx, func(tx *sql.Tx) (err error) {
+			o, err = h.apply(h.in.opts.Store.Statements(ctx), tx, batches, m)
+			return err
+		})
+	}
+	if err = try(bold); errors.Is(err, errEffect) {
+		err = try(careful)
+	}
+	return o, err
+}
+
+func (h *hall) rows(tx *sql.Tx) rows {
+	return rows{db: h.in.opts.Store, tx: tx, service: h.in.opts.Service, hall: name(h.hall)}
+}
+
+// load reads the marks and the books.
+func (h *hall) load(ctx context.Context) error {
+	var ledgers map[string]*ledger
+	var books map[string]*counts
+	err := h.in.opts.Store.Tx(ctx, func(tx *sql.Tx) (err error) {
+		if err := h.in.fence(ctx, tx, h.hall, h.token); err != nil {
+			return err
+		}
+		rows := h.rows(tx)
+		if ledgers, err = rows.ledgers(ctx); err != nil {
+			return err
+		}
+		for stream, l := range ledgers {
+			if err := rows.forget(ctx, stream, l.taken()); err != nil {
+				return err
+			}
+		}
+		books, err = rows.books(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	h.ledgers = ledgers
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, s := range h.streams {
+		if l := ledgers[name]; l != nil {
+			s.epoch = l.current()
+			s.mark = l.marks[s.epoch]
+		}
+		if books[name] != nil {
+			s.book = books[name]
+		}
+	}
+	h.trouble = ""
+	h.failed = 0
+	return nil
+}
+
+// fail has the next try wait.
+func (h *hall) fail(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, errLost) {
+		return err
+	}
+	h.retry = time.Now().Add(min(retryMost, retryFirst<<min(h.failed, 10)))
+	h.failed++
+	h.mu.Lock()
+	news := h.trouble == ""
+	h.trouble = err.Error()
+	h.mu.Unlock()
+	if news {
+		h.in.log.Warn("hall stands still", "hall", name(h.hall), "err", err, "hint", "nothing is lost: its records are tried again and kept by the agent")
+	}
+	return err
+}
+
+func (h *hall) recover() {
+	if h.failed == 0 {
+		return
+	}
+	h.failed = 0
+	h.mu.Lock()
+	h.trouble = ""
+	h.mu.Unlock()
+	h.in.log.Info("hall goes on", "hall", name(h.hall))
+}
+
+// settle takes over what became of some batches, and acknowledges it.
+func (h *hall) settle(o *outcome, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	bytes := 0
+	before := map[*stream]string{}
+	for _, s := range h.streams {
+		before[s], s.waitsFor = s.waitsFor, ""
+	}
+	h.parked = slices.DeleteFunc(o.parked, func(b *batch) bool {
+		s := h.streams[b.stream]
+		if o.stop == nil {
+			s.know(b.epoch, b.last())
+			s.waitsFor = max(s.waitsFor, o.ledgers[b.stream].waitsFor(&b.records[0]))
+		}
+		bytes += b.bytes
+		if bytes > mostParked {
+			s.overflow++
+			return true
+		}
+		return false
+	})
+	for s, waited := range before {
+		if s.waitsFor != waited {
+			s.vain = 0
+		}
+	}
+	for p, c := range o.books {
+		h.streams[p.stream].book.add(c)
+	}
+	for stream, s := range h.streams {
+		l := o.ledgers[stream]
+		if l == nil {
+			continue
+		}
+		l.forced = false
+		epoch := l.current()
+		if mark := l.marks[epoch]; epoch != s.epoch || mark != s.mark {
+			s.epoch, s.mark, s.since = epoch, mark, now
+			s.progress(now)
+		}
+	}
+	for p := range o.touched {
+		mark := o.ledgers[p.stream].marks[p.epoch]
+		switch s := h.streams[p.stream]; {
+		case mark == 0:
+		case p.epoch == s.epoch:
+			h.broker.Retain(h.hall.Ack(p.stream), ack(p.epoch, mark, false))
+		default:
+			h.in.publish(h.broker, h.hall.Ack(p.stream), ack(p.epoch, mark, false))
+		}
+	}
+}
+
+// renew says again how far the streams are, where somebody may not know.
+func (h *hall) renew() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, s := range h.streams {
+		if s.renew && h.ledgers != nil {
+			s.renew = false
+			if s.mark > 0 {
+				h.broker.Retain(h.hall.Ack(name), ack(s.epoch, s.mark, false))
+			}
+		}
+	}
+}
+
+// close lets go of what waits; nothing comes any more.
+func (h *hall) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.in.waiting.Add(int64(-h.bytes))
+	h.waiting, h.bytes, h.closed = nil, 0, true
+}
+
+// forget leaves the topics of the acknowledgements to whoever serves the hall now.
+func (h *hall) forget() {
+	for stream := range h.streams {
+		h.broker.Forget(h.hall.Ack(stream))
+	}
+}
+
+// describe fills in what this instance knows of the hall.
+func (h *hall) describe(v *Hall) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v.Serving, v.Since, v.Err, v.Waiting = true, h.since, h.trouble, len(h.waiting)
+	for _, name := range h.in.opts.Streams {
+		v.Streams = append(v.Streams, h.streams[name].describe(name))
+	}
+}
