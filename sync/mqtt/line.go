@@ -51,7 +51,7 @@ func (c *Client) dial(ctx context.Context, address *url.URL, config *tls.Config)
 		c.note(func(s *Status) { s.BrokerExpires = shown.NotAfter })
 		conn = secured
 	}
-	return &line{Conn: conn, in: bufio.NewReaderSize(conn, 16<<10), topics: len(c.opts.Subscriptions)}, nil
+	return &line{Conn: conn, in: bufio.NewReaderSize(conn, 16<<10)}, nil
 }
 
 var (
@@ -69,8 +69,8 @@ const mostBytes = 1 << 20
 type line struct {
 	net.Conn
 	in     *bufio.Reader
-	topics int // of our one SUBSCRIBE
-	rest   int // bytes of the present packet that paho has not read
+	topics atomic.Int32 // of our last SUBSCRIBE
+	rest   int          // bytes of the present packet that paho has not read
 	wrong  atomic.Pointer[error]
 	ended  atomic.Pointer[error] // the first error of a read
 }
@@ -134,7 +134,7 @@ func (l *line) next() error {
 	switch {
 	case length > mostBytes:
 		return fmt.Errorf("%w: packet of %d bytes", errProtocol, length)
-	case kind == 2 && length != 2, kind == 4 && length != 2, kind == 9 && length != 2+l.topics:
+	case kind == 2 && length != 2, kind == 4 && length != 2, kind == 9 && length != 2+int(l.topics.Load()):
 		return fmt.Errorf("%w: packet of type %d has %d bytes", errProtocol, kind, length)
 	}
 	if kind == 2 {

@@ -35,11 +35,12 @@ type times struct {
 	echoAgain time.Duration // after one that did not
 	look      time.Duration // between looks at the files, at most
 	steady    time.Duration // a connection that the broker keeps so long has no rival
+	ask       time.Duration // until a subscription that was refused is asked for again
 }
 
 var usualTimes = times{
 	echoWait: 10 * time.Second, echoEvery: 5 * time.Minute, echoAgain: 20 * time.Second,
-	look: 30 * time.Second, steady: time.Minute,
+	look: 30 * time.Second, steady: time.Minute, ask: 5 * time.Second,
 }
 
 // jitter is the wait before an attempt: anything up to a bound that doubles from
@@ -167,6 +168,7 @@ func (c *Client) serve(ctx context.Context, number uint64, wg *sync.WaitGroup) (
 	defer conn.Close()
 	// Not ctx itself: when that ends there is still a farewell to send.
 	s := newSession(context.WithoutCancel(ctx), c)
+	s.line = conn
 	defer func() { // paho tells what came of it, not what it was
 		if fault := conn.fault(); fault != nil && err != nil {
 			err = fault
@@ -195,7 +197,7 @@ func (c *Client) serve(ctx context.Context, number uint64, wg *sync.WaitGroup) (
 		return fmt.Errorf("connect: %w", err)
 	}
 	s.accepted = true
-	refused, err := c.subscribe(s)
+	refused, err := c.subscribe(s, c.opts.Subscriptions)
 	if err != nil {
 		return err
 	}
@@ -216,7 +218,7 @@ func (c *Client) serve(ctx context.Context, number uint64, wg *sync.WaitGroup) (
 		busy.Go(func() { c.echo(s) })
 	}
 	wg.Go(busy.Wait)
-	err = c.attend(ctx, s, address, using)
+	err = c.attend(ctx, s, address, using, refused)
 	c.close(s)
 	if err != nil {
 		return err
@@ -228,13 +230,18 @@ func (c *Client) serve(ctx context.Context, number uint64, wg *sync.WaitGroup) (
 }
 
 // attend looks after a connection until it is lost, which it gives as an error,
-// or ctx ends.
-func (c *Client) attend(ctx context.Context, s *session, address *url.URL, using *files) error {
+// or ctx ends. Subscriptions that were refused are asked for again: a cluster
+// refuses for a moment while it has no leader, and rights may be given.
+func (c *Client) attend(ctx context.Context, s *session, address *url.URL, using *files, refused []string) error {
 	steady := time.After(c.times.steady)
 	checked := time.Now()
 	for {
 		// Not in step with other halls, where files come to all at once.
 		look := time.After(c.times.look*2/3 + rand.N(c.times.look/3))
+		var ask <-chan time.Time
+		if len(refused) > 0 {
+			ask = time.After(c.times.ask)
+		}
 		select {
 		case <-s.ctx.Done():
 			return context.Cause(s.ctx)
@@ -243,6 +250,16 @@ func (c *Client) attend(ctx context.Context, s *session, address *url.URL, using
 		case <-steady:
 			c.rival.ended(false, time.Now())
 			c.fault(faultRival, nil)
+			continue
+		case <-ask:
+			var err error
+			if refused, err = c.subscribe(s, refused); err != nil {
+				return err
+			}
+			if len(refused) == 0 {
+				c.fault(faultSubscription, nil)
+				c.opts.Log.Info("subscriptions granted", "line", c.opts.URL)
+			}
 			continue
 		case <-look:
 		}
@@ -286,22 +303,23 @@ func (c *Client) options(s *session, address *url.URL, using *files, number uint
 	return o
 }
 
-// subscribe asks for all subscriptions in one packet and gives those that were
-// refused: the rest is still worth a connection.
-func (c *Client) subscribe(s *session) (refused []string, err error) {
-	if len(c.opts.Subscriptions) == 0 {
+// subscribe asks for topics in one packet and gives those that were refused: the
+// rest is still worth a connection.
+func (c *Client) subscribe(s *session, topics []string) (refused []string, err error) {
+	if len(topics) == 0 {
 		return nil, nil
 	}
-	filters := make(map[string]byte, len(c.opts.Subscriptions))
-	for _, topic := range c.opts.Subscriptions {
+	filters := make(map[string]byte, len(topics))
+	for _, topic := range topics {
 		filters[topic] = 1
 	}
+	s.line.topics.Store(int32(len(topics)))
 	t := s.paho.SubscribeMultiple(filters, nil)
 	if err := s.await(t); err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
 	granted := t.(*paho.SubscribeToken).Result()
-	for _, topic := range c.opts.Subscriptions {
+	for _, topic := range topics {
 		if granted[topic] == 0x80 {
 			refused = append(refused, topic)
 		}

@@ -27,6 +27,7 @@ type session struct {
 	c      *Client
 	ctx    context.Context // ends with the connection; carries the session
 	cancel context.CancelCauseFunc
+	line   *line
 	paho   paho.Client
 	wake   chan struct{}
 	sent   chan token

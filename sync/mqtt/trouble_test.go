@@ -1,12 +1,14 @@
 package mqtt
 
 import (
+	"bytes"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hallagent/hallagent/sync/mqtt/mosquitto"
 )
@@ -40,7 +42,8 @@ func TestSubscribeRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stub.Close()
-	c, _ := run(t, Options{URL: "mqtt://" + stub.Addr().String(), Subscriptions: []string{"ack/+", "command/+"}})
+	c, _ := run(t, Options{URL: "mqtt://" + stub.Addr().String(), Subscriptions: []string{"ack/+", "command/+"}},
+		func(c *Client) { c.times.ask = 10 * time.Millisecond })
 	conn, err := stub.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -54,6 +57,13 @@ func TestSubscribeRefused(t *testing.T) {
 	if s.Code != CodeSubscription || !strings.Contains(s.Err, "/+") || s.Hint == "" {
 		t.Errorf("status %+v", s)
 	}
+	// What was refused alone is asked for again, on the same connection.
+	sub = packet(t, conn)
+	if !bytes.HasSuffix(sub, []byte("/+\x01")) || len(sub) > 20 {
+		t.Errorf("asked again with %q", sub)
+	}
+	conn.Write([]byte{0x90, 3, sub[2], sub[3], 1})
+	until(t, c, "granted", func(s Status) bool { return s.State == Connected && s.Code == "" && s.Connects == 1 })
 }
 
 // packet reads one short packet of the client.

@@ -148,24 +148,6 @@ func startLine(t *testing.T, o mqtt.Options, nodes ...*nats.Node) *line {
 	return l
 }
 
-// watch cuts the line when a subscription was refused. While a stream has no
-// leader the gateway refuses what it will grant a moment later, and the client
-// would keep the refusal as long as its connection.
-func (l *line) watch(ctx context.Context) error {
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if s := l.Status(); s.State == mqtt.Connected && s.Code == mqtt.CodeSubscription {
-			l.front.cut()
-		}
-	}
-}
-
 // queue is a consumer that puts what comes out of turn aside until its turn, as
 // the gateway sends again out of turn what was on its way when a server died.
 type queue struct {
@@ -356,7 +338,6 @@ func newSender(t *testing.T, c *city, name string, rate int) *sender {
 	}
 	others := slices.DeleteFunc(slices.Clone(c.Nodes[:]), func(n *nats.Node) bool { return n == c.service })
 	h.client = startLine(t, o, others...)
-	background(t, h.client.watch)
 	h.up = New(Options{Outbox: h.box, Publisher: h.client.Client, Topic: h.queue.prefix + "visits", Encode: encode, Central: name == "central",
 		Rate: rate, MaxBytes: natsMessage, Log: o.Log})
 	return h
