@@ -128,6 +128,21 @@ func (o *Outbox) serve(ctx context.Context, held bool) (wrote bool, err error) {
 	return err != nil, errors.Join(err, w.h.close())
 }
 
+// gather lets those whom the last commit woke append again, as long as more of
+// them do: they share the next commit then. It waits for nobody.
+func (o *Outbox) gather() {
+	for before := 0; ; {
+		runtime.Gosched()
+		o.queue.Lock()
+		n := len(o.waiting.entries)
+		o.queue.Unlock()
+		if n <= before {
+			return
+		}
+		before = n
+	}
+}
+
 // take gives the waiting batch, nil if nobody waits. The caller holds queue.
 func (o *Outbox) take() *batch {
 	if len(o.waiting.entries) == 0 {
@@ -183,7 +198,7 @@ func (w *writer) loop(ctx context.Context, held bool) error {
 	close(closed)
 	more := false
 	for {
-		runtime.Gosched() // whom the last commit woke may already have more: then it shares this one
+		o.gather()
 		o.queue.Lock()
 		b := o.take()
 		w.tasks = append(w.tasks, o.tasks...)
