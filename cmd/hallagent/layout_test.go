@@ -36,7 +36,7 @@ var layout = map[string]rule{
 	"counter/occupancy":       {ours: []string{"counter"}},
 	"counter/occupancy/study": {ours: []string{"counter", "counter/occupancy", "device/sim/visitors"}},
 
-	"sync/outbox":            {third: []string{"go.etcd.io/bbolt"}},
+	"sync/outbox":            {third: []string{"go.etcd.io/bbolt", "golang.org/x/sys"}},
 	"sync/uplink":            {ours: []string{"sync/outbox"}},
 	"sync/mqtt":              {third: []string{"github.com/eclipse/paho.mqtt.golang"}},
 	"sync/mqtt/certificates": {ours: []string{"deploy"}},                           // for tests only

@@ -175,6 +175,9 @@ func TestFileWithinMaxSize(t *testing.T) {
 				largest = max(largest, fileSize(t, path))
 			}
 			s := o.Status()
+			if n := s.Dropped[ReasonCorruption]; n > 0 {
+				t.Errorf("%d records were written damaged", n)
+			}
 			if largest > most || s.Dropped[ReasonSize] == 0 || s.PendingBytes < most/4 {
 				t.Errorf("the file had %d bytes: %+v", largest, s)
 			}

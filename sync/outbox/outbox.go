@@ -178,6 +178,7 @@ type batch struct {
 // entry is one caller's part of a batch.
 type entry struct {
 	value []byte // encoded record, not yet sealed; nil when only marks are set
+	sum   uint32 // that encode left in value
 	marks []Mark
 	seq   uint64
 }
@@ -227,6 +228,9 @@ func (o *Outbox) write(ctx context.Context, value []byte, marks []Mark) (Positio
 		return Position{}, err
 	}
 	e := entry{value: value}
+	if value != nil {
+		e.sum = sumOf(value)
+	}
 	for _, m := range marks {
 		e.marks = append(e.marks, Mark{m.Name, slices.Clone(m.Value)}) // the caller may go before the commit
 	}

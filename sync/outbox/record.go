@@ -50,8 +50,14 @@ func encode(kind byte, stamp uint64, body []byte) []byte {
 
 // seal gives an encoded value its place.
 func seal(b []byte, opening uint32, bucket, key []byte) {
+	sealOver(sumOf(b), b, opening, bucket, key)
+}
+
+// sealOver does the same with the sum that encode left, which a value that was
+// sealed before has no more.
+func sealOver(sum uint32, b []byte, opening uint32, bucket, key []byte) {
 	binary.BigEndian.PutUint32(b[4:], opening)
-	binary.BigEndian.PutUint32(b, place(binary.BigEndian.Uint32(b), b, bucket, key))
+	binary.BigEndian.PutUint32(b, place(sum, b, bucket, key))
 }
 
 func place(sum uint32, b, bucket, key []byte) uint32 {

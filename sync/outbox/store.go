@@ -39,7 +39,7 @@ func (s *state) appendTo(tx *bolt.Tx, entries []entry, before map[string][]byte)
 			e.Last++
 			k := keys[8*i : 8*i+8]
 			binary.BigEndian.PutUint64(k, e.Last)
-			seal(in.value, s.Opening, name, k)
+			sealOver(in.sum, in.value, s.Opening, name, k) // perhaps once more, after there was no room
 			if err := records.Put(k, in.value); err != nil {
 				return err
 			}
