@@ -239,6 +239,9 @@ func (w *writer) finish(c *copying) error {
 	}
 	if err != nil {
 		w.notBefore = time.Now().Add(compactAgain)
+		if e := os.Remove(w.o.opts.Path + compactName); e != nil && !errors.Is(e, fs.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
 		w.o.opts.Log.Warn("store not compacted", "stream", w.o.opts.Stream, "err", err)
 		err = fmt.Errorf("compact %s: %w", w.o.opts.Path, err)
 	} else {

@@ -87,6 +87,8 @@ func (o *Outbox) Export(w io.Writer) (n int, err error) {
 }
 
 // Verify looks through the whole store as the function does, while it is in use.
+// Until it is through, the file cannot be compacted and grows only within what
+// is mapped already: for a large one, those who append may wait for a second.
 func (o *Outbox) Verify() (Verdict, error) {
 	v := Verdict{Path: o.opts.Path, Epochs: []Epoch{}, Problems: []string{}}
 	err := o.view(func(*bolt.Tx) error { // which keeps the pages of this moment from being used again

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -248,8 +249,9 @@ func (w *writer) giveUp(b *batch, err error) error {
 	return err
 }
 
-// look tries the disk if those who append wait for it, and writes the store anew
-// if somebody took its name away: what is open still holds everything.
+// look tries the disk if those who append wait for it, forgets damaged files that
+// were moved away, and writes the store anew if somebody took its name: what is
+// open still holds everything.
 func (w *writer) look(ctx context.Context, held *bool) error {
 	if *held {
 		if err := w.probe(); err != nil {
@@ -258,6 +260,9 @@ func (w *writer) look(ctx context.Context, held *bool) error {
 		*held = false
 		w.release()
 	}
+	w.o.note(func(s *Status) {
+		s.Damages = slices.DeleteFunc(slices.Clone(s.Damages), func(d Damage) bool { return !exists(d.File) })
+	})
 	if w.copied == nil && !w.named() {
 		w.o.opts.Log.Error("store has lost its name, it is written anew", "stream", w.o.opts.Stream, "err", "no "+w.o.opts.Path)
 		w.start(ctx)

@@ -350,6 +350,10 @@ func TestDamagedWhileOpen(t *testing.T) {
 			}
 			add(t, o, "and on")
 			balance(t, o)
+			if err := os.Rename(s.Damages[0].File, filepath.Join(t.TempDir(), "away")); err != nil {
+				t.Fatal(err)
+			}
+			until(t, o, "without a damaged file", func(s Status) bool { return len(s.Damages) == 0 })
 		})
 	}
 }
