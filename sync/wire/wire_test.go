@@ -107,6 +107,9 @@ func messages(t *testing.T) map[string][]byte {
 		"alarm":  state(hall.Alarm("store_unusable", "visits"), "agent", TypeAlarm, Alarm{Active: true, Severity: "warning", Since: noon, Text: "the store cannot be written", Hint: "free some space"}),
 		"visits": batch,
 		"gap":    record("agent", TypeGap, 9, Gap{Epoch: "000001-9f3a77c2", From: 5, To: 9, Count: 5, Reason: "size"}),
+		// The first record of an epoch tells what is known to be lost of the one before it.
+		"gap-salvage": record("agent", TypeGap, 1, Gap{Epoch: "000000-0000abcd", From: 713, To: 712, Reason: "salvage"}),
+		"gap-restore": record("agent", TypeGap, 1, Gap{Epoch: "000000-0000abcd", From: 1, Open: true, Reason: "restore"}),
 	}
 }
 
