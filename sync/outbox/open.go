@@ -18,10 +18,10 @@ func (w *writer) open() error {
 		return err
 	}
 	why := sound(path, o.suspect)
-	if why == nil && o.suspect && time.Since(o.doubted) < doubt {
-		why = errAgain
-	}
-	if o.suspect {
+	if why == nil && o.suspect {
+		if time.Since(o.doubted) < doubt {
+			why = errAgain
+		}
 		o.doubted = time.Now()
 	}
 	if why == nil {
@@ -40,6 +40,7 @@ func (w *writer) open() error {
 	if why != nil {
 		return why
 	}
+	o.suspect = false
 	all := prune(damages(path))
 	o.note(func(s *Status) {
 		s.Damages = all

@@ -153,11 +153,10 @@ type Outbox struct {
 	tasks   []*task
 	wanted  []chan error // compactions that were asked for, see Compact
 
-	// Of Run alone: the store that was open last turned out to be damaged, and when
-	// that was so before.
-	suspect bool
-	doubted time.Time
-	refused *refusal // what the last commit was to write, if it failed
+	// Of Run alone.
+	suspect bool      // the store that was open last turned out to be damaged
+	doubted time.Time // when that was so last, and nothing was found
+	refused *refusal  // what the last commit was to write, if it failed
 
 	mu     sync.RWMutex // held by readers for a whole transaction; taken to open and close
 	handle *handle

@@ -63,17 +63,17 @@ func (o *Outbox) serve(ctx context.Context, held bool) (wrote bool, err error) {
 		return false, err
 	}
 	defer unlock()
+	defer func() { o.suspect = o.suspect || isDamage(err) }()
 	w := &writer{o: o}
 	if err := w.open(); err != nil {
 		return false, err
 	}
-	if err := w.undo(); err != nil {
-		return false, errors.Join(err, w.h.close())
+	err = w.undo()
+	for more := true; more && err == nil; {
+		more, err = w.commit(nil)
 	}
-	for more := true; more; {
-		if more, err = w.commit(nil); err != nil {
-			return false, errors.Join(err, w.h.close())
-		}
+	if err != nil {
+		return false, errors.Join(err, w.h.close())
 	}
 	o.mu.Lock()
 	o.handle = w.h
@@ -85,17 +85,22 @@ func (o *Outbox) serve(ctx context.Context, held bool) (wrote bool, err error) {
 		w.release()
 	}
 	o.notify()
+	if err = w.leave(w.loop(ctx, held)); err != nil {
+		return true, err
+	}
+	return false, nil
+}
 
-	err = w.loop(ctx, held)
-
-	// Who comes now is refused; who waited is answered.
+// leave refuses who comes now, answers who waited, and closes the store. err is
+// what ended the loop; without one, what waits is written.
+func (w *writer) leave(err error) error {
+	o := w.o
 	o.queue.Lock()
 	o.usable, o.taking = false, false
 	b := o.take()
 	w.tasks = append(w.tasks, o.tasks...)
-	o.tasks = nil
 	wanted := o.wanted
-	o.wanted = nil
+	o.tasks, o.wanted = nil, nil
 	o.queue.Unlock()
 	if err == nil && (b != nil || len(w.tasks) > 0) {
 		_, err = w.commit(b)
@@ -105,10 +110,7 @@ func (o *Outbox) serve(ctx context.Context, held bool) (wrote bool, err error) {
 	if err != nil {
 		gone = err
 	}
-	if b != nil {
-		b.err = gone
-		close(b.done)
-	}
+	w.giveUp(b, gone)
 	for _, t := range w.tasks {
 		t.err = gone
 		close(t.done)
@@ -125,8 +127,7 @@ func (o *Outbox) serve(ctx context.Context, held bool) (wrote bool, err error) {
 	o.mu.Lock()
 	o.handle = nil
 	o.mu.Unlock()
-	o.suspect = isDamage(err)
-	return err != nil, errors.Join(err, w.h.close())
+	return errors.Join(err, w.h.close())
 }
 
 // gather lets those whom the last commit woke append again, as long as more of
