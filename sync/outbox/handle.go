@@ -15,10 +15,10 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-var (
-	errPanic  = errors.New("bbolt gave up")
-	errLocked = errors.New("another process holds it")
-)
+// ErrLocked says that another process uses the store.
+var ErrLocked = errors.New("another process holds it")
+
+var errPanic = errors.New("bbolt gave up")
 
 const lockName = ".lock"
 
@@ -67,7 +67,7 @@ func openFile(path string, limit int64) (*handle, error) {
 			h.file.Close()
 		}
 		if errors.Is(err, berrors.ErrTimeout) {
-			return nil, fmt.Errorf("open %s: %w", path, errLocked)
+			return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
 		}
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
@@ -151,7 +151,7 @@ func cause(err error) (code, hint string) {
 		return codeDamaged, "The file is damaged: it is set aside and what can be read of it is saved, see the log. Check the disk."
 	case errors.Is(err, errWrongStream):
 		return "wrong_stream", "The file belongs to another stream: correct the data folder, nothing was changed."
-	case errors.Is(err, errLocked):
+	case errors.Is(err, ErrLocked):
 		return "locked", "Another process has the file open, perhaps a second hallagent or an outbox command: end it."
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return "full", "The disk is full: free space on it. Records are accepted again by themselves."
