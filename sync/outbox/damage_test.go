@@ -248,4 +248,10 @@ func TestSalvageNeedsDisk(t *testing.T) {
 	if _, err := o.Append(context.Background(), []byte("x")); err != nil {
 		t.Error(err)
 	}
+	// Whoever has looked at it moves it away, while the store is in use.
+	aside := o.Status().Damages[0].File
+	if err := os.Rename(aside, filepath.Join(t.TempDir(), "aside.db")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, o, "without damage", func(s Status) bool { return len(s.Damages) == 0 })
 }

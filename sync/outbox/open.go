@@ -50,6 +50,15 @@ func (w *writer) open() error {
 	return nil
 }
 
+// lookAside notes which of the files that were set aside still lie there.
+func (o *Outbox) lookAside() {
+	if len(o.Status().Damages) == 0 {
+		return
+	}
+	all := damages(o.opts.Path)
+	o.note(func(s *Status) { s.Damages = all })
+}
+
 // doubt is how soon a store must fail again to be salvaged without a finding.
 const doubt = 10 * time.Minute
 

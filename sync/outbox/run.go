@@ -174,7 +174,8 @@ func (w *writer) release() {
 }
 
 // loop writes until ctx ends, and looks every few seconds whether the disk takes
-// something again, if it did not, and whether the file still has its name.
+// something again, if it did not, whether the file still has its name, and what
+// was set aside still lies there.
 func (w *writer) loop(ctx context.Context, held bool) error {
 	o := w.o
 	look := time.NewTicker(o.retry)
@@ -236,6 +237,7 @@ func (w *writer) giveUp(b *batch, err error) error {
 // look tries the disk if those who append wait for it, and writes the store anew
 // if somebody took its name away: what is open still holds everything.
 func (w *writer) look(ctx context.Context, held *bool) error {
+	w.o.lookAside()
 	if *held {
 		if err := w.probe(); err != nil {
 			return fmt.Errorf("write %s: %w", w.o.opts.Path, err)
