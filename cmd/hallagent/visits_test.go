@@ -36,6 +36,7 @@ type centre struct {
 	early   int // records that came before the one before them
 	gaps    []string
 	order   []wire.Event // records and gaps as they were taken
+	away    bool         // it takes nothing
 }
 
 func (c *centre) receive(s *subscriber, topic string, events []wire.Event) {
@@ -44,6 +45,9 @@ func (c *centre) receive(s *subscriber, topic string, events []wire.Event) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.away {
+		return
+	}
 	epoch := ""
 	for _, e := range events {
 		epoch = e.Epoch
