@@ -146,9 +146,6 @@ func alarmed(t testing.TB, broker, code string, active bool) {
 	})
 }
 
-// page of a store's file.
-var page = os.Getpagesize()
-
 // zero overwrites every page of a file in which part of value lies, old pages
 // too, and tells for each of values whether part of it lay there.
 func zero(t *testing.T, path string, value []byte, values [][]byte) (hit []bool) {
@@ -162,6 +159,7 @@ func zero(t *testing.T, path string, value []byte, values [][]byte) (hit []bool)
 	if err != nil {
 		t.Fatal(err)
 	}
+	page := os.Getpagesize() // of a store's file, too
 	pagesOf := func(v []byte) map[int]bool {
 		all := map[int]bool{}
 		for at := 0; ; at++ {

@@ -274,6 +274,8 @@ func TestTortureDiskFaults(t *testing.T) {
 	h.c.mu.Unlock()
 	h.disk.Fill(0)
 	h.bad("full")
+	h.says(1, "ls", "no space left on device", "free space on it")
+	h.says(1, "compact", "no space left on device")
 	h.stands("full", 6*time.Second+standing()) // the disk is tried every 5 s
 	h.disk.Free()
 	h.good("full")
