@@ -211,6 +211,32 @@ func (h *diskHall) good(how string) {
 	h.t.Logf("%-22s records are taken again %v after the disk is good", how, took.Round(time.Millisecond))
 }
 
+// consumer takes the consumer away, or back: then it asks for what it missed.
+func (h *diskHall) consumer(there bool) {
+	h.t.Helper()
+	h.c.mu.Lock()
+	defer h.c.mu.Unlock()
+	h.c.away = !there
+	if !there {
+		return
+	}
+	for epoch, mark := range h.c.marks {
+		ask, err := json.Marshal(wire.Ack{Epoch: epoch, Upto: mark, Resend: true})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		session, err := h.s.Session(h.t.Context())
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		h.s.Publish(session, hall.Ack("visits"), false, ask, func(err error) {
+			if err != nil {
+				h.t.Errorf("ask for records: %v", err)
+			}
+		})
+	}
+}
+
 // whole wants the consumer to have what the counters counted, and books that
 // balance.
 func (h *diskHall) whole() {
@@ -269,9 +295,7 @@ func TestTortureDiskFaults(t *testing.T) {
 		}
 		return nil
 	})
-	h.c.mu.Lock()
-	h.c.away = true // what is acknowledged would make room
-	h.c.mu.Unlock()
+	h.consumer(false) // what it acknowledges would make room
 	h.disk.Fill(0)
 	h.bad("full")
 	h.says(1, "ls", "no space left on device", "free space on it")
@@ -279,9 +303,7 @@ func TestTortureDiskFaults(t *testing.T) {
 	h.stands("full", 6*time.Second+standing()) // the disk is tried every 5 s
 	h.disk.Free()
 	h.good("full")
-	h.c.mu.Lock()
-	h.c.away = false
-	h.c.mu.Unlock()
+	h.consumer(true)
 	for _, f := range []struct {
 		code  string
 		fault syscall.Errno
