@@ -19,6 +19,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/hallagent/hallagent/cmd/hallagent/internal/agent"
 	"github.com/hallagent/hallagent/counter"
 
 	_ "time/tzdata" // a gateway without zone files still knows the hall's time zone
@@ -69,7 +70,10 @@ func run(args []string, in io.Reader, out, errs io.Writer) int {
 		kong.Writers(out, errs),
 		kong.Exit(func(code int) { ended = code }),
 		kong.UsageOnError(),
-		kong.Vars{"counters": strings.Join(counter.Kinds().Names(), ", ")},
+		kong.Vars{
+			"counters": strings.Join(counter.Kinds().Names(), ", "),
+			"streams":  strings.Join(agent.Streams(), ","),
+		},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {

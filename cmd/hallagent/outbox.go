@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/hallagent/hallagent/cmd/hallagent/internal/agent"
@@ -26,13 +26,13 @@ type outboxCommand struct {
 }
 
 func (outboxCommand) Help() string {
-	return "A running agent is asked; without one the files are read themselves.\n\nExample:\n  hallagent outbox ls\n  hallagent outbox export > visits.jsonl\n  hallagent outbox verify /var/lib/hallagent/visits.db.damaged-20260302T093000"
+	return "A running agent is asked; without one the files are read themselves. Run them as the agent's user.\n\nExample:\n  hallagent outbox ls"
 }
 
 // storeOf names the store a command is about: one of the configured agent, or a
 // file.
 type storeOf struct {
-	Stream string `help:"The stream (${default})." default:"visits" placeholder:"NAME"`
+	Stream string `help:"The stream (${default})." default:"visits" enum:"${streams}" placeholder:"NAME"`
 	File   string `arg:"" optional:"" help:"A store's file, such as one that was set aside, in place of the agent's." placeholder:"FILE" type:"existingfile"`
 }
 
@@ -44,9 +44,6 @@ func (o storeOf) path(c *commands, s streams) (path, data string, err error) {
 	cfg, err := load(c.Config, s)
 	if err != nil {
 		return "", "", err
-	}
-	if !slices.Contains(agent.Streams(), o.Stream) {
-		return "", "", fmt.Errorf("no stream %q; there are %s", o.Stream, strings.Join(agent.Streams(), ", "))
 	}
 	return agent.StorePath(cfg.Data, o.Stream), cfg.Data, nil
 }
@@ -95,8 +92,32 @@ func askFor(ctx context.Context, data, method, path string, answer any) error {
 	})
 }
 
+// stumble adds to an error what the person at the keyboard can do.
+func stumble(err error, path string, named bool) error {
+	hint := ""
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("there is no store at %s, and no agent runs there\nhint: the agent makes it when it first starts; --config names another configuration", path)
+	case errors.Is(err, fs.ErrPermission):
+		hint = "run this command as the agent's user"
+	case errors.Is(err, outbox.ErrLocked) && named:
+		hint = "leave out the file: then the agent that has it open is asked"
+	case errors.Is(err, outbox.ErrLocked):
+		hint = "another outbox command is at work, or an agent that starts: try again"
+	default:
+		return err
+	}
+	return fmt.Errorf("%w\nhint: %s", err, hint)
+}
+
 type outboxLs struct {
 	JSON bool `name:"json" help:"Print JSON."`
+}
+
+func (outboxLs) Help() string {
+	return "The exit code is 1 if a store cannot be used. With --json: an outbox.Status for each stream, by name.\n\nExample:\n  hallagent outbox ls --json"
 }
 
 func (l outboxLs) Run(ctx context.Context, c *commands, s streams) error {
@@ -109,7 +130,9 @@ func (l outboxLs) Run(ctx context.Context, c *commands, s streams) error {
 		status := outbox.Status{}
 		err := askFor(ctx, cfg.Data, http.MethodGet, "/outbox/"+stream, &status)
 		if errors.Is(err, errNoAgent) {
-			status, err = outbox.Inspect(agent.StorePath(cfg.Data, stream))
+			path := agent.StorePath(cfg.Data, stream)
+			status, err = outbox.Inspect(path)
+			err = stumble(err, path, false)
 		}
 		if err != nil {
 			return err
@@ -117,10 +140,21 @@ func (l outboxLs) Run(ctx context.Context, c *commands, s streams) error {
 		all[stream] = status
 	}
 	if l.JSON {
-		return printJSON(s.out, all)
+		err = printJSON(s.out, all)
+	} else {
+		err = printAll(s.out, all)
 	}
+	for _, status := range all {
+		if err == nil && status.Code != "" {
+			err = errFinding
+		}
+	}
+	return err
+}
+
+func printAll(w io.Writer, all map[string]outbox.Status) error {
 	for _, stream := range agent.Streams() {
-		if err := printStatus(s.out, stream, all[stream]); err != nil {
+		if err := printStatus(w, stream, all[stream]); err != nil {
 			return err
 		}
 	}
@@ -137,7 +171,16 @@ func printStatus(w io.Writer, stream string, s outbox.Status) error {
 		}
 	}
 	fmt.Fprintf(&b, "%s: %s\n", stream, state)
-	fmt.Fprintf(&b, "  epoch         %s, sequence %d to %d wait\n", s.Epoch, s.First, s.Last)
+	if s.Hint != "" {
+		fmt.Fprintf(&b, "  hint          %s\n", s.Hint)
+	}
+	waits := "nothing waits"
+	if s.First <= s.Last {
+		waits = fmt.Sprintf("sequence %d to %d wait", s.First, s.Last)
+	}
+	if s.Epoch != "" {
+		fmt.Fprintf(&b, "  epoch         %s, %s\n", s.Epoch, waits)
+	}
 	fmt.Fprintf(&b, "  accepted      %d = %d acknowledged + %d pending", s.Accepted, s.AcknowledgedCount, s.Pending)
 	for _, reason := range []string{outbox.ReasonSize, outbox.ReasonCorruption} {
 		if n := s.Dropped[reason]; n > 0 {
@@ -176,6 +219,11 @@ type outboxExport struct {
 	storeOf
 }
 
+func (outboxExport) Help() string {
+	return "Oldest first; each line is an outbox.Line. Of a damaged file it prints what can be read.\n\nExamples:\n  hallagent outbox export > visits.jsonl\n" +
+		"  hallagent outbox export /var/lib/hallagent/visits.db.damaged-20260302T093000"
+}
+
 func (o outboxExport) Run(ctx context.Context, c *commands, s streams) error {
 	path, data, err := o.path(c, s)
 	if err != nil {
@@ -186,13 +234,34 @@ func (o outboxExport) Run(ctx context.Context, c *commands, s streams) error {
 		return err
 	})
 	if errors.Is(err, errNoAgent) {
-		_, err = outbox.Export(path, s.out)
+		return exportFile(path, o.File != "", s)
 	}
 	return err
 }
 
+// exportFile reads a file that nobody has open, and says so if that was not all
+// that had been in it.
+func exportFile(path string, named bool, s streams) error {
+	n, err := outbox.Export(path, s.out)
+	if err != nil {
+		return stumble(err, path, named)
+	}
+	v, err := outbox.Verify(path)
+	if err != nil {
+		return stumble(err, path, named)
+	}
+	if len(v.Problems) > 0 {
+		return fmt.Errorf("%s is damaged: %d records could be read\nhint: hallagent outbox verify %s tells more", path, n, path)
+	}
+	return nil
+}
+
 type outboxCompact struct {
-	Stream string `help:"The stream (${default})." default:"visits" placeholder:"NAME"`
+	Stream string `help:"The stream (${default})." default:"visits" enum:"${streams}" placeholder:"NAME"`
+}
+
+func (outboxCompact) Help() string {
+	return "The store does so by itself when little of a large file is in use.\n\nExample:\n  hallagent outbox compact"
 }
 
 func (o outboxCompact) Run(ctx context.Context, c *commands, s streams) error {
@@ -204,6 +273,7 @@ func (o outboxCompact) Run(ctx context.Context, c *commands, s streams) error {
 	err = askFor(ctx, data, http.MethodPost, "/outbox/"+o.Stream+"/compact", &done)
 	if errors.Is(err, errNoAgent) {
 		done.Before, done.After, err = outbox.CompactFile(ctx, path, o.Stream, slog.New(slog.DiscardHandler))
+		err = stumble(err, path, false)
 	}
 	if err != nil {
 		return err
@@ -217,6 +287,11 @@ type outboxVerify struct {
 	JSON bool `name:"json" help:"Print JSON."`
 }
 
+func (outboxVerify) Help() string {
+	return "Nothing is changed. The exit code is 1 if something is wrong. With --json: an outbox.Verdict.\n\nExamples:\n  hallagent outbox verify\n" +
+		"  hallagent outbox verify /var/lib/hallagent/visits.db.damaged-20260302T093000"
+}
+
 func (o outboxVerify) Run(ctx context.Context, c *commands, s streams) error {
 	path, data, err := o.path(c, s)
 	if err != nil {
@@ -226,6 +301,7 @@ func (o outboxVerify) Run(ctx context.Context, c *commands, s streams) error {
 	err = askFor(ctx, data, http.MethodGet, "/outbox/"+o.Stream+"/verdict", &v)
 	if errors.Is(err, errNoAgent) {
 		v, err = outbox.Verify(path)
+		err = stumble(err, path, o.File != "")
 	}
 	if err != nil {
 		return err
@@ -233,7 +309,7 @@ func (o outboxVerify) Run(ctx context.Context, c *commands, s streams) error {
 	if o.JSON {
 		err = printJSON(s.out, v)
 	} else {
-		err = printVerdict(s.out, v)
+		err = printVerdict(s.out, v, o.File != "")
 	}
 	if err == nil && len(v.Problems) > 0 {
 		err = errFinding
@@ -241,7 +317,7 @@ func (o outboxVerify) Run(ctx context.Context, c *commands, s streams) error {
 	return err
 }
 
-func printVerdict(w io.Writer, v outbox.Verdict) error {
+func printVerdict(w io.Writer, v outbox.Verdict, named bool) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %d records, %d gaps and %d marks in %d pages, %d of them free\n", v.Path, v.Records, v.Gaps, v.Marks, v.Pages, v.Free)
 	for _, e := range v.Epochs {
@@ -253,6 +329,10 @@ func printVerdict(w io.Writer, v outbox.Verdict) error {
 	switch {
 	case len(v.Problems) == 0:
 		b.WriteString("the store is whole\n")
+	case v.Stream == "":
+		b.WriteString("hint: it is no store, or its beginning is gone: hallagent outbox export prints what can be read\n")
+	case named:
+		b.WriteString("hint: hallagent outbox export prints what can be read\n")
 	default:
 		b.WriteString("hint: start the agent: it saves what can be read and sets this file aside\n")
 	}

@@ -35,6 +35,8 @@ type centre struct {
 	doubles int
 	early   int // records that came before the one before them
 	gaps    []string
+	order   []wire.Event // records and gaps as they were taken
+	away    bool         // it takes nothing
 }
 
 func (c *centre) receive(s *subscriber, topic string, events []wire.Event) {
@@ -43,6 +45,9 @@ func (c *centre) receive(s *subscriber, topic string, events []wire.Event) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.away {
+		return
+	}
 	epoch := ""
 	for _, e := range events {
 		epoch = e.Epoch
@@ -50,15 +55,21 @@ func (c *centre) receive(s *subscriber, topic string, events []wire.Event) {
 		if err != nil {
 			c.gaps = append(c.gaps, err.Error())
 		}
+		first := seq
+		var g wire.Gap
+		if e.Type == wire.TypeGap && json.Unmarshal(e.Data, &g) == nil && g.Epoch == e.Epoch {
+			first = g.From
+		}
 		switch mark := c.marks[e.Epoch]; {
 		case seq <= mark:
 			c.doubles++
 			continue
-		case seq > mark+1:
+		case first > mark+1:
 			c.early++ // the agent starts again at the mark with the next session
 			continue
 		}
 		c.marks[e.Epoch] = seq
+		c.order = append(c.order, e)
 		if e.Type == wire.TypeGap {
 			c.gaps = append(c.gaps, string(e.Data))
 			continue

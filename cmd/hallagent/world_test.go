@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -74,6 +75,7 @@ func need(t testing.TB, programs ...string) {
 type world struct {
 	t       testing.TB
 	dir     string
+	folder  string   // of the agent's data, "" for one in dir
 	url     string   // of the agent's pages
 	broker  string   // mqtt:// of the broker
 	listen  []string // further addresses of its pages
@@ -197,7 +199,7 @@ func (w *world) configCounter(door string) {
 	w.counter = append(w.counter, fmt.Sprintf("{id: k-%s, kind: modbus, line: l-%s, station: 1, door: %s, %s}", door, door, door, registerMap))
 }
 
-func (w *world) data() string { return filepath.Join(w.dir, "data") }
+func (w *world) data() string { return cmp.Or(w.folder, filepath.Join(w.dir, "data")) }
 func (w *world) file() string { return filepath.Join(w.dir, "hallagent.yaml") }
 
 // configure writes the configuration file.

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -214,4 +215,43 @@ func TestSalvagedEpochGoesFirst(t *testing.T) {
 	if err := o.Acknowledge(t.Context(), Position{old, 9}); !errors.Is(err, ErrNoRecord) {
 		t.Errorf("an epoch that is over: %v", err)
 	}
+}
+
+// While the disk cannot take a new store, the damaged one stays where it is.
+func TestSalvageNeedsDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "visits.db")
+	if err := os.WriteFile(path, make([]byte, 32<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("no numbers today")
+	fails := true
+	numbers := newEpoch()
+	o := New(Options{Path: path, Stream: "visits", Log: quiet(), NewEpoch: func() (string, string, error) {
+		if fails {
+			return "", "", broken
+		}
+		return numbers()
+	}})
+	if _, err := salvage(path, o.opts, errPages); !errors.Is(err, broken) {
+		t.Fatalf("salvage: %v", err)
+	}
+	if b, err := os.ReadFile(path); err != nil || len(b) != 32<<10 {
+		t.Errorf("the file was touched: %v", err)
+	}
+	fails = false
+	o.retry = 10 * time.Millisecond
+	run(t, o)
+	<-o.Opened()
+	if s := o.Status(); s.Begun != Salvaged || len(s.Damages) != 1 || !s.Damages[0].Open {
+		t.Errorf("status %+v", s)
+	}
+	if _, err := o.Append(context.Background(), []byte("x")); err != nil {
+		t.Error(err)
+	}
+	// Whoever has looked at it moves it away, while the store is in use.
+	aside := o.Status().Damages[0].File
+	if err := os.Rename(aside, filepath.Join(t.TempDir(), "aside.db")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, o, "without damage", func(s Status) bool { return len(s.Damages) == 0 })
 }

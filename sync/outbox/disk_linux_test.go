@@ -63,6 +63,18 @@ func TestUnusable(t *testing.T) {
 	})
 }
 
+// What bbolt says of a file that it could not make larger holds the system's
+// error as words only.
+func TestCauseInWords(t *testing.T) {
+	for number, code := range map[syscall.Errno]string{
+		syscall.ENOSPC: "full", syscall.EDQUOT: "full", syscall.EROFS: "readonly", syscall.EIO: "io",
+	} {
+		if got, hint := cause(errors.New("write visits.db: file resize error: truncate visits.db: " + number.Error())); got != code || hint == "" {
+			t.Errorf("%v is %s, %q", number, got, hint)
+		}
+	}
+}
+
 // TestSmallDisk runs itself again in a mount namespace of its own, where it may
 // mount a small disk, fill it, free it, and make it read-only.
 func TestSmallDisk(t *testing.T) {

@@ -27,7 +27,7 @@ func TestExportVerifyInspect(t *testing.T) {
 	if s := o.Status(); err != nil || n != int(s.Pending+s.Gaps) || strings.Count(inUse.String(), "\n") != n {
 		t.Errorf("%d records exported, %v: %+v", n, err, s)
 	}
-	if _, err := Verify(path); !errors.Is(err, errLocked) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+	if _, err := Verify(path); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
 		t.Errorf("looked into a store in use: %v", err)
 	}
 	v, err := o.Verify()

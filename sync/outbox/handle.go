@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -15,10 +16,10 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-var (
-	errPanic  = errors.New("bbolt gave up")
-	errLocked = errors.New("another process holds it")
-)
+// ErrLocked says that another process uses the store.
+var ErrLocked = errors.New("another process holds it")
+
+var errPanic = errors.New("bbolt gave up")
 
 const lockName = ".lock"
 
@@ -67,7 +68,7 @@ func openFile(path string, limit int64) (*handle, error) {
 			h.file.Close()
 		}
 		if errors.Is(err, berrors.ErrTimeout) {
-			return nil, fmt.Errorf("open %s: %w", path, errLocked)
+			return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
 		}
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
@@ -151,11 +152,11 @@ func cause(err error) (code, hint string) {
 		return codeDamaged, "The file is damaged: it is set aside and what can be read of it is saved, see the log. Check the disk."
 	case errors.Is(err, errWrongStream):
 		return "wrong_stream", "The file belongs to another stream: correct the data folder, nothing was changed."
-	case errors.Is(err, errLocked):
+	case errors.Is(err, ErrLocked):
 		return "locked", "Another process has the file open, perhaps a second hallagent or an outbox command: end it."
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case means(err, syscall.ENOSPC), means(err, syscall.EDQUOT):
 		return "full", "The disk is full: free space on it. Records are accepted again by themselves."
-	case errors.Is(err, syscall.EROFS):
+	case means(err, syscall.EROFS):
 		return "readonly", "The file system is mounted read-only, often after disk errors: check the kernel's log and the disk."
 	case errors.Is(err, fs.ErrPermission):
 		return "permission", "The service's user may not write here: check the owner of the data folder."
@@ -163,4 +164,10 @@ func cause(err error) (code, hint string) {
 		return "missing", "The data folder does not exist: create it or correct the configuration."
 	}
 	return "io", "The disk does not take what is written: check it and the kernel's log."
+}
+
+// means tells whether the system gave that error. When bbolt cannot grow or sync
+// its file, it hands on the words alone.
+func means(err error, number syscall.Errno) bool {
+	return errors.Is(err, number) || err != nil && strings.Contains(err.Error(), number.Error())
 }

@@ -2,12 +2,9 @@ package outbox
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 // A power cut at any step of a salvage leaves a store that starts, with all that
@@ -61,38 +58,5 @@ func TestInterruptedSalvage(t *testing.T) {
 			}
 			balance(t, o)
 		})
-	}
-}
-
-// While the disk cannot take a new store, the damaged one stays where it is.
-func TestSalvageNeedsDisk(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "visits.db")
-	if err := os.WriteFile(path, make([]byte, 32<<10), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	broken := errors.New("no numbers today")
-	fails := true
-	numbers := newEpoch()
-	o := New(Options{Path: path, Stream: "visits", Log: quiet(), NewEpoch: func() (string, string, error) {
-		if fails {
-			return "", "", broken
-		}
-		return numbers()
-	}})
-	if _, err := salvage(path, o.opts, errPages); !errors.Is(err, broken) {
-		t.Fatalf("salvage: %v", err)
-	}
-	if b, err := os.ReadFile(path); err != nil || len(b) != 32<<10 {
-		t.Errorf("the file was touched: %v", err)
-	}
-	fails = false
-	o.retry = 10 * time.Millisecond
-	run(t, o)
-	<-o.Opened()
-	if s := o.Status(); s.Begun != Salvaged || len(s.Damages) != 1 || !s.Damages[0].Open {
-		t.Errorf("status %+v", s)
-	}
-	if _, err := o.Append(context.Background(), []byte("x")); err != nil {
-		t.Error(err)
 	}
 }

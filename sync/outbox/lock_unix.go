@@ -39,7 +39,7 @@ func lockWith(path string, flag int) (unlock func(), err error) {
 		}
 		holder := make([]byte, 20)
 		n, _ := f.Read(holder) // whoever holds it may not have written yet
-		return nil, fmt.Errorf("open %s: %w: process %s", path, errLocked, strings.TrimSpace(string(holder[:n])))
+		return nil, fmt.Errorf("open %s: %w: process %s", path, ErrLocked, strings.TrimSpace(string(holder[:n])))
 	}
 	// Who holds it is for people; that it is held is what counts, even on a full disk.
 	if flag != 0 && f.Truncate(0) == nil {

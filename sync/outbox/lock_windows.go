@@ -22,7 +22,7 @@ func lock(path string) (unlock func(), err error) {
 	}
 	f.Close()
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
-		return nil, fmt.Errorf("open %s: %w", path, errLocked)
+		return nil, fmt.Errorf("open %s: %w", path, ErrLocked)
 	}
 	return nil, fmt.Errorf("lock %s: %w", path, err)
 }

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hallagent/hallagent/sync/outbox/disk"
 )
 
 // TestPowerCut cuts the power of a disk at random moments of a store's life, also
@@ -22,7 +24,7 @@ func TestTorturePowerCut(t *testing.T) {
 }
 
 func powerCuts(t *testing.T, cuts int) {
-	d, dir := mountDisk(t)
+	d, dir := disk.Mount(t, 0)
 	l, stop := work(t, dir)
 	random := rand.New(rand.NewPCG(11, 13))
 	how := map[Beginning]int{}
@@ -33,7 +35,7 @@ func powerCuts(t *testing.T, cuts int) {
 		more := uint64(random.IntN(40))
 		l.until(t, 30*time.Second, "going on", func(accepted, _ uint64) bool { return accepted > before+more })
 		accepted, acknowledged, _, _ := l.now() // before the cut: at least that much must be there
-		how[inspect(t, fmt.Sprintf("cut %d", i), lay(t, d.cut(random)), accepted, acknowledged)]++
+		how[inspect(t, fmt.Sprintf("cut %d", i), lay(t, d.Cut(random)), accepted, acknowledged)]++
 	}
 	stop()
 	accepted, acknowledged, refused, why := l.now()
@@ -60,8 +62,7 @@ func lay(t *testing.T, image map[string][]byte) (dir string) {
 // accepted is lost.
 func TestDiskFaults(t *testing.T) {
 	t.Parallel() // it mostly waits
-	d, dir := mountDisk(t)
-	d.set(func() { d.capacity = 64 << 20 })
+	d, dir := disk.Mount(t, 64<<20)
 	l, stop := work(t, dir)
 	running := func(what string, limit time.Duration) time.Duration {
 		before, _, _, _ := l.now()
@@ -74,37 +75,23 @@ func TestDiskFaults(t *testing.T) {
 		l.until(t, 30*time.Second, what, func(_, refused uint64) bool { return refused > before+3 })
 	}
 	running("started", 10*time.Second)
-	fill := func() { // all but a little by somebody else
-		used := 0
-		for _, f := range d.names {
-			used += len(f.data)
-		}
-		d.names["ballast"] = &diskFile{d: d, data: make([]byte, d.capacity-used-16<<10)}
-	}
 	for _, f := range []struct {
 		what      string
 		fail, end func()
 	}{
-		{"full", fill, func() { delete(d.names, "ballast") }},
-		{"failing", func() { d.fault = syscall.EIO }, func() { d.fault = 0 }},
-		{"read-only", func() { d.fault = syscall.EROFS }, func() { d.fault = 0 }},
+		{"full", func() { d.Fill(16 << 10) }, d.Free},
+		{"failing", func() { d.Fail(syscall.EIO) }, func() { d.Fail(0) }},
+		{"read-only", func() { d.Fail(syscall.EROFS) }, func() { d.Fail(0) }},
 	} {
-		d.set(f.fail)
+		f.fail()
 		refusing(f.what)
 		_, _, refused, why := l.now()
-		d.set(f.end)
+		f.end()
 		t.Logf("%s: %d refused so far (%s); taking records again after %v", f.what, refused, why, running("back", 30*time.Second))
 	}
 	stop()
 	accepted, acknowledged, _, _ := l.now()
-	var image map[string][]byte
-	d.set(func() {
-		image = map[string][]byte{}
-		for name, f := range d.names {
-			image[name] = f.data
-		}
-	})
-	if how := inspect(t, "at the end", lay(t, image), accepted, acknowledged); how != "" {
+	if how := inspect(t, "at the end", lay(t, d.Files()), accepted, acknowledged); how != "" {
 		t.Errorf("the store is %s", how)
 	}
 }
@@ -113,15 +100,15 @@ func TestDiskFaults(t *testing.T) {
 // when it does.
 func TestDiskFromTheStart(t *testing.T) {
 	t.Parallel()
-	d, dir := mountDisk(t)
-	d.set(func() { d.fault = syscall.EROFS })
+	d, dir := disk.Mount(t, 0)
+	d.Fail(syscall.EROFS)
 	l, _ := work(t, dir)
 	l.until(t, 10*time.Second, "refusing", func(_, refused uint64) bool { return refused > 3 })
 	if accepted, _, _, why := l.now(); accepted > 0 || why != ErrUnavailable.Error() {
 		t.Errorf("%d accepted, refused because of %q", accepted, why)
 	}
 	began := time.Now()
-	d.set(func() { d.fault = 0 })
+	d.Fail(0)
 	l.until(t, 30*time.Second, "back", func(accepted, _ uint64) bool { return accepted > 3 })
 	t.Logf("taking records after %v", time.Since(began))
 }
