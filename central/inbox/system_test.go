@@ -49,7 +49,7 @@ type realAgent struct {
 func startAgent(t testing.TB, url string, h wire.Hall) *realAgent {
 	a := &realAgent{}
 	a.box = outbox.New(outbox.Options{Path: filepath.Join(t.TempDir(), "visits.db"), Stream: "visits", Log: testLog(),
-		NewEpoch: func() (string, string, error) { return first, "", nil }})
+		NewEpoch: func(string) (string, string, error) { return first, "", nil }})
 	client := mqtt.New(mqtt.Options{
 		URL: url, ClientID: h.ClientID(), Log: testLog(), Subscriptions: []string{h.Ack("+")},
 		Birth: func(session uint64) mqtt.Message {

@@ -111,7 +111,7 @@ func TestTornCommit(t *testing.T) {
 			t.Fatal(err)
 		}
 		epochs := newEpoch()
-		epochs() // that of the store
+		epochs("") // that of the store
 		again, stop := startStop(t, Options{Path: copied, MaxSize: 6000, NewEpoch: epochs})
 		s := again.Status()
 		records := all(t, again)

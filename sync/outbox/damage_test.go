@@ -86,6 +86,7 @@ func TestMaxSize(t *testing.T) {
 	for range 25 {
 		add(t, o, strings.Repeat("v", 100))
 	}
+	settled(t, o)
 	if got, want := fmt.Sprint(gapsOf(all(t, o))), "[15: 1-15 15 size]"; got != want {
 		t.Errorf("gaps %s, want %s", got, want)
 	}
@@ -100,12 +101,14 @@ func TestMaxSize(t *testing.T) {
 	for range 5 {
 		add(t, o, strings.Repeat("v", 100))
 	}
+	settled(t, o)
 	if got, want := fmt.Sprint(gapsOf(all(t, o))), "[20: 18-20 3 size]"; got != want {
 		t.Errorf("gaps %s, want %s", got, want)
 	}
 	balance(t, o)
 	stop()
 	o = start(t, Options{Path: path, MaxSize: 1}) // a smaller limit after a restart; the newest stays
+	settled(t, o)
 	if s := o.Status(); s.Pending != 1 || s.Dropped[ReasonSize] != 27 || s.First != 18 {
 		t.Errorf("status %+v", s)
 	}
@@ -172,7 +175,7 @@ func damage(t *testing.T, o *Outbox, seq uint64) {
 
 func TestSalvagedEpochGoesFirst(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "visits.db")
-	o, stop := startStop(t, Options{Path: path, NewEpoch: func() (string, string, error) { return "000002-00000002", "", nil }})
+	o, stop := startStop(t, Options{Path: path, NewEpoch: func(string) (string, string, error) { return "000002-00000002", "", nil }})
 	add(t, o, "new")
 	const old = "000001-00000001"
 	err := o.handle.db.Update(func(tx *bolt.Tx) error {
@@ -226,13 +229,13 @@ func TestSalvageNeedsDisk(t *testing.T) {
 	broken := errors.New("no numbers today")
 	fails := true
 	numbers := newEpoch()
-	o := New(Options{Path: path, Stream: "visits", Log: quiet(), NewEpoch: func() (string, string, error) {
+	o := New(Options{Path: path, Stream: "visits", Log: quiet(), NewEpoch: func(string) (string, string, error) {
 		if fails {
 			return "", "", broken
 		}
-		return numbers()
+		return numbers("")
 	}})
-	if _, err := salvage(path, o.opts, errPages); !errors.Is(err, broken) {
+	if _, err := salvage(path, o.opts, nil, errPages); !errors.Is(err, broken) {
 		t.Fatalf("salvage: %v", err)
 	}
 	if b, err := os.ReadFile(path); err != nil || len(b) != 32<<10 {

@@ -10,8 +10,6 @@ import (
 	"log/slog"
 	"sync"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // Line is a record as Export writes it.
@@ -84,27 +82,6 @@ func (o *Outbox) Export(w io.Writer) (n int, err error) {
 		}
 		after = records[len(records)-1].Position
 	}
-}
-
-// Verify looks through the whole store as the function does, while it is in use.
-// Until it is through, the file cannot be compacted and grows only within what
-// is mapped already: for a large one, those who append may wait for a second.
-func (o *Outbox) Verify() (Verdict, error) {
-	v := Verdict{Path: o.opts.Path, Epochs: []Epoch{}, Problems: []string{}}
-	err := o.view(func(*bolt.Tx) error { // which keeps the pages of this moment from being used again
-		p, f, err := openPages(o.opts.Path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		c := newChecker(p, true)
-		c.verdict = &v
-		if err := c.run(); err != nil {
-			return c.problem(err)
-		}
-		return nil
-	})
-	return v, err
 }
 
 // lines writes records until one cannot be written.
@@ -181,7 +158,7 @@ func CompactFile(ctx context.Context, path, stream string, log *slog.Logger) (be
 	if !owned(path) {
 		return 0, 0, fmt.Errorf("compact %s: it belongs to another user: run this as that user", path)
 	}
-	o := New(Options{Path: path, Stream: stream, Log: log, NewEpoch: func() (string, string, error) {
+	o := New(Options{Path: path, Stream: stream, Log: log, NewEpoch: func(string) (string, string, error) {
 		return "", "", errors.New("no new epoch here")
 	}})
 	ctx, cancel := context.WithCancel(ctx)

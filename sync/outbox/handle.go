@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,9 +38,10 @@ func guard(f func() error) (err error) {
 
 // handle is an open bbolt file.
 type handle struct {
-	db    *bolt.DB
-	file  *os.File
-	stuck bool // a panic left bbolt's own locks taken
+	db       *bolt.DB
+	file     *os.File
+	pageSize int64
+	stuck    atomic.Bool // a panic left bbolt's own locks taken
 }
 
 // openFile opens or makes the file at path, which may grow to limit bytes; 0 means
@@ -72,7 +74,7 @@ func openFile(path string, limit int64) (*handle, error) {
 		}
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	h.db.AllocSize = growth(limit)
+	h.db.AllocSize, h.pageSize = growth(limit), int64(h.db.Info().PageSize)
 	if created {
 		if err := syncDir(filepath.Dir(path)); err != nil {
 			h.close()
@@ -107,6 +109,9 @@ func syncDir(dir string) error {
 
 // update runs f in a write transaction and commits it.
 func (h *handle) update(f func(*bolt.Tx) error) error {
+	if err := h.whole(); err != nil {
+		return err
+	}
 	var tx *bolt.Tx
 	err := guard(func() (err error) {
 		if tx, err = h.db.Begin(true); err != nil {
@@ -121,28 +126,57 @@ func (h *handle) update(f func(*bolt.Tx) error) error {
 		return nil
 	}
 	if tx == nil {
-		h.stuck = errors.Is(err, errPanic)
+		h.stuck.Store(errors.Is(err, errPanic))
 	} else if undo := guard(tx.Rollback); errors.Is(undo, errPanic) {
-		h.stuck = true
+		h.stuck.Store(true)
 	}
 	return err
 }
 
 // view runs f in a read transaction.
 func (h *handle) view(f func(*bolt.Tx) error) error {
-	return guard(func() error { return h.db.View(f) })
+	if err := h.whole(); err != nil {
+		return err
+	}
+	begun := false
+	err := guard(func() error {
+		return h.db.View(func(tx *bolt.Tx) error {
+			begun = true
+			return f(tx)
+		})
+	})
+	if !begun && errors.Is(err, errPanic) {
+		h.stuck.Store(true)
+	}
+	return err
+}
+
+// whole tells whether bbolt may begin a transaction: it reads the heads of the
+// file with its own locks taken, which a fault there would leave taken for ever.
+func (h *handle) whole() error {
+	info, err := h.file.Stat()
+	switch {
+	case h.stuck.Load():
+		return fmt.Errorf("%w: it is stuck", errPanic)
+	case err == nil && info.Size() < 2*h.pageSize:
+		return fmt.Errorf("%w: it was cut to %d bytes", errPages, info.Size())
+	}
+	return nil
 }
 
 // close frees the file for the next open. After a panic that left bbolt locked
 // only the descriptor is closed; the memory map stays until the process ends.
 func (h *handle) close() error {
-	if h.stuck {
+	if h.stuck.Load() {
 		return h.file.Close()
 	}
 	return guard(h.db.Close)
 }
 
-const codeDamaged = "damaged"
+const (
+	codeDamaged = "damaged"
+	codeFull    = "full"
+)
 
 // cause gives the stable code of an error and the operator's hint.
 func cause(err error) (code, hint string) {
@@ -155,7 +189,9 @@ func cause(err error) (code, hint string) {
 	case errors.Is(err, ErrLocked):
 		return "locked", "Another process has the file open, perhaps a second hallagent or an outbox command: end it."
 	case means(err, syscall.ENOSPC), means(err, syscall.EDQUOT):
-		return "full", "The disk is full: free space on it. Records are accepted again by themselves."
+		return codeFull, "The disk is full: free space on it. Records are accepted again by themselves."
+	case errors.Is(err, berrors.ErrMaxSizeReached):
+		return codeFull, "The store has no room for what came at once: make visits.max_size larger."
 	case means(err, syscall.EROFS):
 		return "readonly", "The file system is mounted read-only, often after disk errors: check the kernel's log and the disk."
 	case errors.Is(err, fs.ErrPermission):

@@ -45,7 +45,7 @@ func TestInterruptedSalvage(t *testing.T) {
 			}
 			lay()
 			epochs := newEpoch()
-			epochs()
+			epochs("")
 			o, stop := startStop(t, Options{Path: path, NewEpoch: epochs})
 			defer stop()
 			if got := len(all(t, o)); got != want {

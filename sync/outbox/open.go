@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // open opens the store, and salvages it if it cannot be trusted. A store that
@@ -29,8 +27,11 @@ func (w *writer) open() error {
 	}
 	begun := w.begun
 	if isDamage(why) {
-		d, err := salvage(path, o.opts, why)
+		d, err := salvage(path, o.opts, o.refused, why)
 		if err != nil {
+			if code, _ := cause(err); code == codeFull {
+				prune(damages(path), 1)
+			}
 			return err
 		}
 		o.opts.Log.Error("store was damaged", "stream", o.opts.Stream, "err", why, "epoch", d.Epoch,
@@ -41,7 +42,7 @@ func (w *writer) open() error {
 		return why
 	}
 	o.suspect = false
-	all := prune(damages(path))
+	all := prune(damages(path), keptDamaged)
 	o.note(func(s *Status) {
 		s.Damages = all
 		if begun != "" {
@@ -66,55 +67,4 @@ func (w *writer) load() error {
 		return errors.Join(err, w.h.close())
 	}
 	return nil
-}
-
-// refusal is a batch whose callers were told that it was not written: where the
-// stream ended and what its marks were before.
-type refusal struct {
-	last  Position
-	marks map[string][]byte
-}
-
-// undo takes out of an opened store what was refused. The disk may have kept it
-// although it said that it had not, and the callers may have appended the same
-// once more.
-func (w *writer) undo() error {
-	r := w.o.refused
-	w.o.refused = nil
-	e := w.state.current()
-	if r == nil || e.Epoch != r.last.Epoch || e.Last <= r.last.Seq {
-		return nil
-	}
-	next := w.state.clone()
-	err := w.h.update(func(tx *bolt.Tx) error {
-		e := next.current()
-		bucket := tx.Bucket(epochBucket(e.Epoch))
-		for ; e.Last > r.last.Seq; e.Last-- {
-			next.Accepted--
-			next.Pending--
-			next.PendingBytes -= size(bucket.Get(key(e.Last)))
-			if err := bucket.Delete(key(e.Last)); err != nil {
-				return err
-			}
-		}
-		for name, b := range r.marks {
-			if err := next.putMark(tx, name, b); err != nil {
-				return err
-			}
-		}
-		return next.save(tx)
-	})
-	if err != nil {
-		w.o.refused = r
-		return fmt.Errorf("write %s: %w", w.o.opts.Path, err)
-	}
-	w.state = next
-	return nil
-}
-
-// hide leaves out what is beyond the last record that was accepted.
-func (s *state) hide(known Status) {
-	if e := s.current(); e.Epoch == known.Epoch {
-		e.Last = min(e.Last, known.Last)
-	}
 }

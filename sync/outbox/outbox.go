@@ -54,9 +54,10 @@ type Options struct {
 	Path    string // the bbolt file; its folder must exist
 	Stream  string // name of the stream, kept in the file and compared at each open
 	MaxSize int64  // most bytes of pending records, and of the file from 1 MiB on; beyond it the oldest are dropped; 0 = no limit
-	// NewEpoch gives the epoch of a new store, as "000001-9f3a77c2": later ones sort
-	// after earlier ones. before is the one in use until now, "" if there was none.
-	NewEpoch func() (epoch, before string, err error)
+	// NewEpoch gives the epoch of a new store, as "000001-9f3a77c2": it sorts after
+	// those given earlier, and after the one that is passed. before is the one in use
+	// until now, "" if there was none.
+	NewEpoch func(after string) (epoch, before string, err error)
 	Log      *slog.Logger
 }
 
@@ -135,7 +136,7 @@ type Status struct {
 	Begun       Beginning     `json:"begun,omitempty"`         // how the store began, if it did in this run
 	Damages     []Damage      `json:"damages,omitempty"`       // files that were set aside and still lie there, oldest first
 	Compactions uint64        `json:"compactions"`             // since the process started
-	Pause       time.Duration `json:"longest_pause,omitempty"` // of those who append, by a compaction
+	Pause       time.Duration `json:"longest_pause,omitempty"` // of those who append, by a compaction; nanoseconds
 }
 
 // Outbox is the durable backlog of one stream. All methods may be called from
@@ -182,11 +183,13 @@ type entry struct {
 	seq   uint64
 }
 
-// task is work on records that exist: to acknowledge up to a position, to
-// replace a damaged one by a gap, or to give up a file that cannot be trusted.
+// task is work on what exists: to acknowledge up to a position, to replace a
+// damaged record by a gap, to begin a new epoch, or to give up a file that cannot
+// be trusted.
 type task struct {
 	position Position
 	repair   bool
+	renew    bool
 	fault    error
 	err      error
 	done     chan struct{}
@@ -259,6 +262,12 @@ func (o *Outbox) write(ctx context.Context, value []byte, marks []Mark) (Positio
 // position that was acknowledged before changes nothing.
 func (o *Outbox) Acknowledge(ctx context.Context, p Position) error {
 	return o.do(ctx, &task{position: p, done: make(chan struct{})})
+}
+
+// Renew ends the epoch and begins a new one, with a gap of the reason restore: for
+// a store that was put back from a copy, since it would give sequences once more.
+func (o *Outbox) Renew(ctx context.Context) error {
+	return o.do(ctx, &task{renew: true, done: make(chan struct{})})
 }
 
 func (o *Outbox) do(ctx context.Context, t *task) error {

@@ -53,9 +53,9 @@ func startStop(t testing.TB, o Options) (*Outbox, func()) {
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // newEpoch gives 000001-9f3a77c2, then 000002-9f3a77c2, and so on.
-func newEpoch() func() (epoch, before string, err error) {
+func newEpoch() func(string) (epoch, before string, err error) {
 	var n atomic.Uint32
-	return func() (string, string, error) { return fmt.Sprintf("%06d-9f3a77c2", n.Add(1)), "", nil }
+	return func(string) (string, string, error) { return fmt.Sprintf("%06d-9f3a77c2", n.Add(1)), "", nil }
 }
 
 // run runs box until stop is called or the test ends.
@@ -120,9 +120,16 @@ func all(t *testing.T, o *Outbox) []Record {
 	}
 }
 
+// settled waits until what is too much was dropped, which is after the append.
+func settled(t *testing.T, o *Outbox) {
+	t.Helper()
+	until(t, o, "within its size", func(s Status) bool { return !(&state{Pending: s.Pending, PendingBytes: s.PendingBytes}).over(o.opts.MaxSize) })
+}
+
 // balance checks the books against what is on disk.
 func balance(t *testing.T, o *Outbox) {
 	t.Helper()
+	settled(t, o)
 	all(t, o) // finds damage, replaces it by gaps and joins those
 	records := all(t, o)
 	s := o.Status()
@@ -308,7 +315,7 @@ func TestRestart(t *testing.T) {
 		t.Errorf("read after the end: %v", err)
 	}
 
-	o = start(t, Options{Path: path, NewEpoch: func() (string, string, error) { return "", "", errors.New("a new epoch in an old store") }})
+	o = start(t, Options{Path: path, NewEpoch: func(string) (string, string, error) { return "", "", errors.New("a new epoch in an old store") }})
 	after := o.Status()
 	if after.Last != 10 || after.Acknowledged != 10 || after.Epoch != before.Epoch || after.Accepted != 10 || after.AcknowledgedCount != 10 {
 		t.Errorf("after the restart: %+v", after)

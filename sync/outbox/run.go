@@ -231,7 +231,11 @@ func (w *writer) loop(ctx context.Context, held bool) error {
 			continue
 		}
 		var err error
-		if more, err = w.commit(b); err != nil {
+		more, err = w.commit(b)
+		for more && err == nil {
+			more, err = w.commit(nil)
+		}
+		if err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -264,7 +268,7 @@ func (w *writer) look(ctx context.Context, held *bool) error {
 	w.o.note(func(s *Status) {
 		s.Damages = slices.DeleteFunc(slices.Clone(s.Damages), func(d Damage) bool { return !exists(d.File) })
 	})
-	if w.copied == nil && !w.named() {
+	if w.copied == nil && !w.named() && time.Now().After(w.notBefore) {
 		w.o.opts.Log.Error("store has lost its name, it is written anew", "stream", w.o.opts.Stream, "err", "no "+w.o.opts.Path)
 		w.start(ctx)
 	}
@@ -284,12 +288,17 @@ func (w *writer) named() bool {
 // probe writes and removes as much as a record may take: pages that are free in
 // the file do, even if the disk has none.
 func (w *writer) probe() error {
-	name := []byte("probe")
-	value := make([]byte, MaxValue)
-	return errors.Join(
-		w.h.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketState).Put(name, value) }),
-		w.h.update(func(tx *bolt.Tx) error { return tx.Bucket(bucketState).Delete(name) }),
-	)
+	err := w.h.update(func(tx *bolt.Tx) error {
+		bucket, err := tx.CreateBucketIfNotExists(bucketProbe)
+		if err != nil {
+			return err
+		}
+		return errors.Join(bucket.Put(bucketProbe, make([]byte, MaxValue)), w.state.save(tx))
+	})
+	if err != nil {
+		return err
+	}
+	return w.h.update(func(tx *bolt.Tx) error { return errors.Join(tx.DeleteBucket(bucketProbe), w.state.save(tx)) })
 }
 
 // commit writes a batch, which may be nil, and a bounded part of the tasks in
@@ -297,10 +306,13 @@ func (w *writer) probe() error {
 // MaxSize are left to be dropped.
 func (w *writer) commit(b *batch) (more bool, err error) {
 	next, done, more, err := w.try(b)
-	for room := error(nil); errors.Is(err, berrors.ErrMaxSizeReached) && room == nil; {
-		if room = w.makeRoom(b); room == nil {
-			next, done, more, err = w.try(b)
+	for room, dropped := error(nil), false; errors.Is(err, berrors.ErrMaxSizeReached) && room == nil; dropped = true {
+		if dropped || w.copied != nil { // nothing yet: those who read may only hold what was freed
+			room = w.makeRoom(b)
 		}
+		w.o.mu.Lock() // nobody reads
+		next, done, more, err = w.try(b)
+		w.o.mu.Unlock()
 	}
 	if err != nil {
 		err = fmt.Errorf("write %s: %w", w.o.opts.Path, err)
@@ -343,8 +355,9 @@ func (w *writer) try(b *batch) (next state, done int, more bool, err error) {
 		if done, err = w.work(tx, &next); err != nil {
 			return err
 		}
-		if limit := w.o.opts.MaxSize; limit > 0 {
-			if more, err = next.shed(tx, limit); err != nil {
+		// Not in the transaction of a batch, which may have to be undone.
+		if more = next.over(w.o.opts.MaxSize); more && b == nil {
+			if more, err = next.shed(tx, w.o.opts.MaxSize); err != nil {
 				return err
 			}
 		}
@@ -365,6 +378,9 @@ func (w *writer) try(b *batch) (next state, done int, more bool, err error) {
 func (w *writer) limit() int64 {
 	if w.o.opts.MaxSize < 1<<20 {
 		return 0
+	}
+	if runtime.GOOS == "windows" { // where bbolt holds the doubled size of its map against it
+		return w.o.opts.MaxSize
 	}
 	return w.o.opts.MaxSize - w.o.opts.MaxSize/headroom
 }
@@ -392,7 +408,7 @@ func (w *writer) makeRoom(b *batch) error {
 	if w.state.Pending < 2 {
 		return fmt.Errorf("make room: %w", berrors.ErrMaxSizeReached)
 	}
-	keep := max(0, w.state.PendingBytes-room)
+	keep := max(1, w.state.PendingBytes-room)
 	w.h.db.MaxSize = int(w.o.opts.MaxSize)
 	defer func() { w.h.db.MaxSize = int(w.limit()) }()
 	for more := true; more; {
@@ -420,6 +436,13 @@ func (w *writer) work(tx *bolt.Tx, s *state) (done int, err error) {
 		if t.fault != nil {
 			return done, t.fault
 		}
+		if t.renew {
+			if t.err = w.renew(tx, s); t.err == nil {
+				done++
+				continue
+			}
+			return done, t.err
+		}
 		if t.repair {
 			w.o.opts.Log.Error("record damaged on disk", "stream", s.Stream, "epoch", t.position.Epoch, "seq", t.position.Seq)
 			if err := s.repair(tx, t.position); err != nil {
@@ -438,6 +461,25 @@ func (w *writer) work(tx *bolt.Tx, s *state) (done int, err error) {
 		done++
 	}
 	return done, nil
+}
+
+// renew begins a new epoch; the records of the old one stay until they are
+// acknowledged.
+func (w *writer) renew(tx *bolt.Tx, s *state) error {
+	e := s.current()
+	epoch, _, err := w.o.opts.NewEpoch(e.Epoch)
+	if err != nil {
+		return fmt.Errorf("begin an epoch: %w", err)
+	}
+	w.o.opts.Log.Error("store was put back from a copy: a new epoch begins", "stream", s.Stream, "epoch", epoch, "err", e.Epoch+" is older than what it was")
+	ended := Gap{Epoch: e.Epoch, From: e.Last + 1, To: e.Last, Open: true, Reason: ReasonRestore}
+	if e.Acknowledged == e.Last { // nothing of it waits
+		s.Epochs = s.Epochs[:len(s.Epochs)-1]
+		if err := tx.DeleteBucket(epochBucket(ended.Epoch)); err != nil {
+			return err
+		}
+	}
+	return s.beginEpoch(tx, epoch, ended)
 }
 
 // tell copies the state into a status.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,8 +40,8 @@ const (
 
 // salvage sets the file at path aside and puts a new one in its place, with what
 // can be read of the old.
-func salvage(path string, o Options, why error) (Damage, error) {
-	d, err := rebuild(path, path+salvageName, o)
+func salvage(path string, o Options, refused *refusal, why error) (Damage, error) {
+	d, err := rebuild(path, path+salvageName, o, refused)
 	d.Cause = why.Error()
 	if err != nil {
 		return d, fmt.Errorf("salvage %s: %w", path, err)
@@ -111,9 +112,9 @@ func damages(path string) []Damage {
 }
 
 // prune removes all but the newest damaged files, so that a rotten disk is not
-// filled with them.
-func prune(all []Damage) []Damage {
-	for len(all) > keptDamaged {
+// filled with them. What could be read of them is in the store.
+func prune(all []Damage, keep int) []Damage {
+	for len(all) > keep {
 		if err := errors.Join(os.Remove(all[0].File), os.Remove(all[0].File+".json")); err != nil {
 			break // the next salvage tries again
 		}
@@ -122,8 +123,9 @@ func prune(all []Damage) []Damage {
 	return all
 }
 
-// rebuild writes a new store to target with what can be read of the one at path.
-func rebuild(path, target string, o Options) (d Damage, err error) {
+// rebuild writes a new store to target with what can be read of the one at path,
+// but for what was refused.
+func rebuild(path, target string, o Options, refused *refusal) (d Damage, err error) {
 	d.At = time.Now().UTC().Truncate(time.Second)
 	p, f, err := openPages(path)
 	if err != nil {
@@ -134,10 +136,7 @@ func rebuild(path, target string, o Options) (d Damage, err error) {
 	if c.state != nil && c.state.Stream != o.Stream {
 		return d, fmt.Errorf("%w: it holds %q, not %q", errWrongStream, c.state.Stream, o.Stream)
 	}
-	epoch, before, err := o.NewEpoch()
-	if err != nil {
-		return d, fmt.Errorf("begin an epoch: %w", err)
-	}
+	c.forget(refused)
 	if err := os.Remove(target); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return d, err
 	}
@@ -146,42 +145,40 @@ func rebuild(path, target string, o Options) (d Damage, err error) {
 		return d, err
 	}
 	h.db.NoSync = true // once, at the end
-	r := rebuilder{c: c, h: h, d: &d, stream: o.Stream}
-	err = r.run(epoch, before)
+	r := rebuilder{c: c, h: h, d: &d, o: o}
+	err = r.run()
 	err = errors.Join(err, guard(h.db.Sync), h.close())
 	return d, err
 }
 
 // rebuilder fills a new store.
 type rebuilder struct {
-	c      *contents
-	h      *handle
-	d      *Damage
-	stream string
-	s      state
+	c *contents
+	h *handle
+	d *Damage
+	o Options
+	s state
 }
 
-func (r *rebuilder) run(epoch, before string) error {
+func (r *rebuilder) run() error {
 	c, d := r.c, r.d
 	old := c.spans()
-	r.s = state{Stream: r.stream, Dropped: map[string]uint64{}}
+	r.s = state{Stream: r.o.Stream, Dropped: map[string]uint64{}}
 	if c.state != nil {
 		r.s = c.state.clone()
 	}
 	r.s.Opening++
 	r.s.Pending, r.s.PendingBytes, r.s.Gaps, r.s.Marks = 0, 0, 0, 0
-	d.Epoch, d.Before, d.Open, d.Gaps = epoch, before, !c.sure, []Gap{}
-	ended := Gap{Epoch: before, From: 1, Open: d.Open, Reason: ReasonSalvage}
+	d.Open, d.Gaps = !c.sure, []Gap{}
+	ended := Gap{From: 1, Open: d.Open, Reason: ReasonSalvage}
 	if n := len(old); n > 0 {
-		d.Before = old[n-1].Epoch
-		ended.Epoch, ended.From, ended.To = d.Before, old[n-1].Last+1, old[n-1].Last
+		ended.Epoch, ended.From, ended.To = old[n-1].Epoch, old[n-1].Last+1, old[n-1].Last
 	}
-	old = slices.DeleteFunc(old, func(e span) bool { return e.Acknowledged >= e.Last })
-	r.s.Epochs = append(old, span{Epoch: epoch})
+	r.s.Epochs = slices.DeleteFunc(old, func(e span) bool { return e.Acknowledged >= e.Last })
 	if err := r.h.update(r.s.layOut); err != nil {
 		return err
 	}
-	for _, e := range old {
+	for _, e := range r.s.Epochs {
 		if err := r.epoch(e); err != nil {
 			return err
 		}
@@ -197,11 +194,23 @@ func (r *rebuilder) run(epoch, before string) error {
 		r.s.Dropped[ReasonCorruption] += d.Lost
 	}
 	r.balance()
+	return r.begin(ended)
+}
+
+// begin begins the new epoch. It comes last, so that a disk that does not take
+// the rest uses up none.
+func (r *rebuilder) begin(ended Gap) error {
+	epoch, before, err := r.o.NewEpoch(ended.Epoch)
+	if err != nil {
+		return fmt.Errorf("begin an epoch: %w", err)
+	}
+	if ended.Epoch == "" {
+		ended.Epoch = before
+	}
+	r.d.Epoch, r.d.Before = epoch, ended.Epoch
 	return r.h.update(func(tx *bolt.Tx) error {
-		if ended.Epoch != "" {
-			if err := r.s.appendGap(tx, ended); err != nil {
-				return err
-			}
+		if err := r.s.beginEpoch(tx, epoch, ended); err != nil {
+			return err
 		}
 		if err := r.marks(tx); err != nil {
 			return err
@@ -310,7 +319,13 @@ func (r *rebuilder) marks(tx *bolt.Tx) error {
 	if r.d.Marks = r.c.marksSound(); !r.d.Marks {
 		return nil
 	}
+	if r.c.refused != nil {
+		maps.Copy(r.c.marks, r.c.refused.marks)
+	}
 	for name, b := range r.c.marks {
+		if b == nil {
+			continue // there was none before the refused one
+		}
 		if err := r.s.setMark(tx, Mark{name, b[headerSize:]}); err != nil {
 			return err
 		}

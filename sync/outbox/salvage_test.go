@@ -166,8 +166,8 @@ func (or original) survives(t *testing.T, name string, damaged []byte) (time.Dur
 		t.Fatal(err)
 	}
 	epochs := newEpoch()
-	old, _, _ := epochs()
-	opts := Options{Path: path, NewEpoch: func() (string, string, error) { e, _, err := epochs(); return e, old, err }}
+	old, _, _ := epochs("")
+	opts := Options{Path: path, NewEpoch: func(string) (string, string, error) { e, _, err := epochs(""); return e, old, err }}
 	began := time.Now()
 	o, stop := startStop(t, opts)
 	took := time.Since(began)
@@ -367,7 +367,7 @@ func TestReplacedStore(t *testing.T) {
 		"emptied": func() error { return os.Truncate(path, 0) },
 	} {
 		epochs := newEpoch()
-		opts := Options{Path: path, NewEpoch: func() (string, string, error) { e, _, err := epochs(); return e, "000001-0000abcd", err }}
+		opts := Options{Path: path, NewEpoch: func(string) (string, string, error) { e, _, err := epochs(""); return e, "000001-0000abcd", err }}
 		_, stop := startStop(t, opts)
 		stop()
 		if err := do(); err != nil {

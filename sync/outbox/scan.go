@@ -18,6 +18,7 @@ type contents struct {
 	marks   map[string][]byte // sealed
 	written map[string]order  // of marks
 	as      order             // of state
+	refused *refusal          // what is left out
 }
 
 // found is a record in the file.
@@ -181,11 +182,13 @@ func (c *contents) spans() []span {
 			spans = append(spans, e)
 		}
 	}
-	if !c.sure {
-		for i := range spans {
-			if all := c.epochs[spans[i].Epoch]; len(all) > 0 {
-				spans[i].Last = max(spans[i].Last, all[len(all)-1].seq)
-			}
+	for i := range spans {
+		e := &spans[i]
+		if all := c.epochs[e.Epoch]; len(all) > 0 && !c.sure {
+			e.Last = max(e.Last, all[len(all)-1].seq)
+		}
+		if c.refused != nil && c.refused.last.Epoch == e.Epoch {
+			e.Last = min(e.Last, c.refused.last.Seq)
 		}
 	}
 	return spans

@@ -16,6 +16,7 @@ import (
 var (
 	bucketMarks = []byte("marks")
 	bucketState = []byte("state")
+	bucketProbe = []byte("probe") // see writer.probe
 	keyState    = []byte("state")
 	epochPrefix = []byte("epoch/")
 )
@@ -111,6 +112,11 @@ func load(h *handle, o Options) (s state, begun Beginning, err error) {
 		if s, err = stateOf(tx); err != nil {
 			return err
 		}
+		if tx.Bucket(bucketProbe) != nil { // a kill came in its midst
+			if err := tx.DeleteBucket(bucketProbe); err != nil {
+				return err
+			}
+		}
 		if s.Stream != o.Stream {
 			return fmt.Errorf("%w: it holds %q, not %q", errWrongStream, s.Stream, o.Stream)
 		}
@@ -134,22 +140,42 @@ const firstTransaction = 2
 // begin lays out a store in an empty file. Where there had been one, its first
 // record is a gap that says so.
 func begin(tx *bolt.Tx, o Options) (state, Beginning, error) {
-	epoch, before, err := o.NewEpoch()
+	epoch, before, err := o.NewEpoch("")
 	if err != nil {
 		return state{}, "", fmt.Errorf("begin an epoch: %w", err)
 	}
-	s := state{Stream: o.Stream, Opening: 1, Epochs: []span{{Epoch: epoch}}, Dropped: map[string]uint64{}}
+	s := state{Stream: o.Stream, Opening: 1, Dropped: map[string]uint64{}}
 	begun := Fresh
+	if before != "" {
+		begun = Replaced
+	}
 	if err := s.layOut(tx); err != nil {
 		return s, "", err
 	}
-	if before != "" {
-		begun = Replaced
-		if err := s.appendGap(tx, Gap{Epoch: before, From: 1, Open: true, Reason: ReasonRestore}); err != nil {
-			return s, "", err
-		}
+	if err := s.beginEpoch(tx, epoch, Gap{Epoch: before, From: 1, Open: true, Reason: ReasonRestore}); err != nil {
+		return s, "", err
 	}
 	return s, begun, s.save(tx)
+}
+
+// beginEpoch begins a new epoch with a gap that tells of the one before it, if
+// there was one.
+func (s *state) beginEpoch(tx *bolt.Tx, epoch string, ended Gap) error {
+	if len(s.Epochs) > 0 && epoch <= s.current().Epoch {
+		return fmt.Errorf("begin an epoch: %s does not sort after %s", epoch, s.current().Epoch)
+	}
+	name := epochBucket(epoch)
+	bucket, err := tx.CreateBucket(name)
+	if err != nil {
+		return err
+	}
+	s.Epochs = append(s.Epochs, span{Epoch: epoch})
+	if ended.Epoch == "" {
+		return nil
+	}
+	s.current().Last = 1
+	s.Gaps++
+	return put(bucket, name, s.Opening, 1, encodeGap(ended))
 }
 
 // layOut makes the buckets of a store in an empty file.
@@ -164,15 +190,6 @@ func (s *state) layOut(tx *bolt.Tx) error {
 		}
 	}
 	return nil
-}
-
-// appendGap gives a gap of another epoch a sequence of the current one.
-func (s *state) appendGap(tx *bolt.Tx, g Gap) error {
-	e := s.current()
-	e.Last++
-	s.Gaps++
-	name := epochBucket(e.Epoch)
-	return put(tx.Bucket(name), name, s.Opening, e.Last, encodeGap(g))
 }
 
 // setMark writes a mark.
@@ -228,3 +245,15 @@ func checkMarks(tx *bolt.Tx, sum uint32) error {
 }
 
 func epochBucket(epoch string) []byte { return append(slices.Clone(epochPrefix), epoch...) }
+
+// hide leaves out what is beyond the last record that was accepted.
+func (s *state) hide(known Status) {
+	if e := s.current(); e.Epoch == known.Epoch {
+		e.Last = min(e.Last, known.Last)
+	}
+}
+
+// over tells whether more is pending than may be.
+func (s *state) over(maxSize int64) bool {
+	return maxSize > 0 && s.PendingBytes > maxSize && s.Pending > 1
+}

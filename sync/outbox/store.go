@@ -60,6 +60,21 @@ func (s *state) appendTo(tx *bolt.Tx, entries []entry, before map[string][]byte)
 	return nil
 }
 
+// leave takes a stored record out of the books and tells whether it was a value. A
+// damaged one is believed to be of the kind it says.
+func (s *state) leave(b []byte) (value bool) {
+	if len(b) >= headerSize && kindOf(b) == kindGap {
+		s.Gaps -= min(s.Gaps, 1)
+		return false
+	}
+	if s.Pending == 0 {
+		return false
+	}
+	s.Pending--
+	s.PendingBytes = max(0, s.PendingBytes-size(b))
+	return true
+}
+
 // size of a stored record as MaxSize counts it.
 func size(b []byte) int64 { return int64(len(b) + 8) }
 
@@ -67,7 +82,7 @@ func size(b []byte) int64 { return int64(len(b) + 8) }
 // maxSize bytes are pending, and leaves a gap in their place. The newest record
 // stays. more says that there is more to drop.
 func (s *state) shed(tx *bolt.Tx, maxSize int64) (more bool, err error) {
-	over := func() bool { return s.PendingBytes > maxSize && s.Pending > 1 }
+	over := func() bool { return s.over(maxSize) }
 	budget := perTransaction
 	for _, e := range s.Epochs {
 		if !over() || budget == 0 {
@@ -103,9 +118,9 @@ func (s *state) shedEpoch(tx *bolt.Tx, e *span, over func() bool, budget *int) e
 			}
 			last := &gaps[len(gaps)-1]
 			last.To, last.Count = seq, last.Count+1
-			s.Pending--
-			s.PendingBytes -= size(v)
-			s.Dropped[ReasonSize]++
+			if s.leave(v) {
+				s.Dropped[ReasonSize]++
+			}
 			e.Shed = seq
 			*budget--
 		}
@@ -135,11 +150,7 @@ func (s *state) acknowledge(tx *bolt.Tx, p Position) (through bool, err error) {
 	c := bucket.Cursor()
 	k, v := c.First()
 	for ; k != nil && binary.BigEndian.Uint64(k) <= p.Seq && len(gone) < perTransaction; k, v = c.Next() {
-		if r, err := decode(p.Epoch, k, v); err == nil && r.Gap != nil {
-			s.Gaps--
-		} else {
-			s.Pending--
-			s.PendingBytes -= size(v)
+		if s.leave(v) {
 			s.AckedCount++
 		}
 		gone = append(gone, binary.BigEndian.Uint64(k))
@@ -189,9 +200,9 @@ func (s *state) repair(tx *bolt.Tx, p Position) error {
 	if _, err := decode(p.Epoch, key(p.Seq), b); err == nil {
 		return nil
 	}
-	s.Pending--
-	s.PendingBytes -= size(b)
-	s.Dropped[ReasonCorruption]++
+	if s.leave(b) {
+		s.Dropped[ReasonCorruption]++
+	}
 	s.Gaps++
 	gap := Gap{Epoch: p.Epoch, From: p.Seq, To: p.Seq, Count: 1, Reason: ReasonCorruption}
 	before := key(p.Seq - 1)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // Verdict is what Verify found.
@@ -56,6 +58,33 @@ func Verify(path string) (Verdict, error) {
 	return v, nil
 }
 
+// Verify looks through the whole store as the function does, while it is in use.
+// Until it is through, the file cannot be compacted and grows only within what
+// is mapped already: for a large one, those who append may wait for a second.
+func (o *Outbox) Verify() (v Verdict, err error) {
+	for range 10 { // the head may be written between the two steps of a look
+		v = Verdict{Path: o.opts.Path, Epochs: []Epoch{}, Problems: []string{}}
+		err = o.view(func(tx *bolt.Tx) error { // which keeps the pages of this moment from being used again
+			p, f, err := openPages(o.opts.Path)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			c := newChecker(p, true)
+			c.verdict, c.at = &v, uint64(tx.ID())
+			if err := c.run(); err != nil && !errors.Is(err, errMoved) {
+				return c.problem(err)
+			} else {
+				return err
+			}
+		})
+		if !errors.Is(err, errMoved) {
+			break
+		}
+	}
+	return v, err
+}
+
 // sound tells whether the file at path may be given to bbolt: its heads, its
 // root, its branches and the free list hang together. That reads one page in a
 // hundred; thorough reads them all, with their checksums.
@@ -74,9 +103,13 @@ func sound(path string, thorough bool) error {
 	return newChecker(p, thorough).run()
 }
 
+// errMoved says that the store was written before its head was read.
+var errMoved = errors.New("store was written meanwhile")
+
 // checker walks all that can be reached from the newest head.
 type checker struct {
 	p        *pages
+	at       uint64 // the transaction to look at, 0 for the newest
 	thorough bool
 	verdict  *Verdict // nil: the first problem ends the walk
 
@@ -105,6 +138,9 @@ func (c *checker) problem(err error) error {
 
 func (c *checker) run() error {
 	m, whole := c.p.meta()
+	if c.at != 0 && c.at != m.tx {
+		return errMoved
+	}
 	switch {
 	case whole == 0:
 		return fmt.Errorf("%w: it has no head", errPages)

@@ -157,7 +157,7 @@ func work(t *testing.T, dir string) (l *ledger, stop func()) {
 func inspect(t *testing.T, name, dir string, accepted, acknowledged uint64) (how Beginning) {
 	t.Helper()
 	epochs := newEpoch()
-	old, _, _ := epochs()
+	old, _, _ := epochs("")
 	o, stop := startStop(t, Options{Path: filepath.Join(dir, "visits.db"), NewEpoch: epochs})
 	defer stop()
 	records := all(t, o)

@@ -71,7 +71,7 @@ func newDrain(b *testing.B) *drain {
 	d := &drain{b: b}
 	d.record = visit(b)
 	d.box = outbox.New(outbox.Options{Path: filepath.Join(b.TempDir(), "visits.db"), Stream: "visits", Log: log,
-		NewEpoch: func() (string, string, error) { return epoch, "", nil }})
+		NewEpoch: func(string) (string, string, error) { return epoch, "", nil }})
 	d.client = mqtt.New(mqtt.Options{URL: broker.URL, ClientID: "drain", Log: log})
 	background(b, d.box.Run)
 	background(b, d.client.Run)
@@ -102,7 +102,7 @@ func visit(b *testing.B) []byte {
 func fillStore(b *testing.B, path string, record []byte, n int) {
 	ctx, cancel := context.WithCancel(b.Context())
 	d := &drain{b: b, record: record, box: outbox.New(outbox.Options{Path: path, Stream: "visits",
-		Log: slog.New(slog.DiscardHandler), NewEpoch: func() (string, string, error) { return epoch, "", nil }})}
+		Log: slog.New(slog.DiscardHandler), NewEpoch: func(string) (string, string, error) { return epoch, "", nil }})}
 	var run sync.WaitGroup
 	run.Go(func() { d.box.Run(ctx) })
 	<-d.box.Opened()

@@ -65,7 +65,7 @@ func (j job) start(t testing.TB) (*exec.Cmd, *bufio.Scanner) {
 // memory there was, in KiB.
 func (j job) run() {
 	log := slog.New(slog.DiscardHandler)
-	box := outbox.New(outbox.Options{Path: j.Path, Stream: "visits", Log: log, NewEpoch: func() (string, string, error) { return epoch, "", nil }})
+	box := outbox.New(outbox.Options{Path: j.Path, Stream: "visits", Log: log, NewEpoch: func(string) (string, string, error) { return epoch, "", nil }})
 	client := mqtt.New(mqtt.Options{URL: j.URL, ClientID: "child", Log: log})
 	up := New(Options{Outbox: box, Publisher: client, Topic: "visits", Encode: envelopes, Log: log})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -35,7 +35,7 @@ func newStore(t *testing.T) *store {
 	epochs := []string{epoch, newEpoch}
 	s := &store{T: t, path: path, from: path}
 	s.box = outbox.New(outbox.Options{Path: path, Stream: "visits", Log: slog.New(slog.DiscardHandler),
-		NewEpoch: func() (next, before string, err error) {
+		NewEpoch: func(string) (next, before string, err error) {
 			next, epochs = epochs[0], epochs[1:]
 			return next, "", nil
 		}})

@@ -318,7 +318,7 @@ type sender struct {
 func newSender(t *testing.T, c *city, name string, rate int) *sender {
 	h := &sender{name: name, queue: startQueue(t, c, name, name == "central")}
 	h.box = outbox.New(outbox.Options{Path: filepath.Join(t.TempDir(), "visits.db"), Stream: "visits", Log: slog.New(slog.DiscardHandler),
-		NewEpoch: func() (string, string, error) { return epoch, "", nil }})
+		NewEpoch: func(string) (string, string, error) { return epoch, "", nil }})
 	background(t, h.box.Run)
 	<-h.box.Opened()
 	fill(t, h.box)

@@ -27,7 +27,7 @@ func startHall(t *testing.T, url string, central bool, adjust ...func(*mqtt.Opti
 	log := slog.New(slog.DiscardHandler)
 	h := &hall{}
 	h.box = outbox.New(outbox.Options{Path: filepath.Join(t.TempDir(), "visits.db"), Stream: "visits", Log: log,
-		NewEpoch: func() (string, string, error) { return epoch, "", nil }})
+		NewEpoch: func(string) (string, string, error) { return epoch, "", nil }})
 	m := mqtt.Options{URL: url, ClientID: "hallagent-371003-wendeng", Log: log, Subscriptions: []string{"ack/visits"}, Echo: "echo/agent",
 		Handle: func(_ string, b []byte, _ bool) {
 			var word struct {

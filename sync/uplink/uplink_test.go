@@ -65,7 +65,7 @@ func startAt(t *testing.T, path string, o Options) *parts {
 	p := &parts{T: t, broker: newBroker()}
 	log := slog.New(slog.DiscardHandler)
 	p.box = outbox.New(outbox.Options{Path: path, Stream: "visits", Log: log,
-		NewEpoch: func() (string, string, error) { return epoch, "", nil }})
+		NewEpoch: func(string) (string, string, error) { return epoch, "", nil }})
 	o.Outbox, o.Publisher, o.Topic, o.Log = p.box, p.broker, "hall/visits", log
 	if o.Encode == nil {
 		o.Encode = encode
@@ -385,7 +385,7 @@ func TestEncodeFails(t *testing.T) {
 			Encode: func([]outbox.Record, bool) ([]byte, error) { return nil, wrong }})
 		p.stop()
 		p.box = outbox.New(outbox.Options{Path: filepath.Join(t.TempDir(), "x.db"), Stream: "visits", Log: slog.New(slog.DiscardHandler),
-			NewEpoch: func() (string, string, error) { return epoch, "", nil }})
+			NewEpoch: func(string) (string, string, error) { return epoch, "", nil }})
 		up.opts.Outbox = p.box
 		ctx, cancel := context.WithCancel(context.Background())
 		var box sync.WaitGroup

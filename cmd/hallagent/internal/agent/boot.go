@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -108,17 +110,32 @@ func (b *boot) lift(stored []byte, inUse string) ([]byte, error) {
 	return json.Marshal(next)
 }
 
-// epoch gives the name of a new epoch: its number, then eight random hex digits
-// so that two stores never share one even if the file was put back. before is the
-// one in use until now, "" if there was none.
-func (b *boot) epoch() (name, before string, err error) {
+// epochUnit is how often the clock alone begins a new number: six digits last
+// until 2045.
+const epochUnit = 10 * time.Minute
+
+var epochZero = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// epoch gives the name of a new epoch that sorts after another one: its number,
+// then eight random hex digits so that two stores never share one even if the file
+// was put back. The number is not below the time, so that it grows even for a
+// gateway that was replaced with its disk. before is the epoch in use until now, ""
+// if there was none.
+func (b *boot) epoch(after string) (name, before string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.count(); err != nil {
 		return "", "", err
 	}
 	next := b.state
+	last, _, _ := strings.Cut(after, "-")
+	if n, err := strconv.ParseUint(last, 10, 64); err == nil {
+		next.Epoch = max(next.Epoch, n)
+	}
 	next.Epoch++
+	if n := time.Since(epochZero) / epochUnit; n > 0 && n < 1e6 {
+		next.Epoch = max(next.Epoch, uint64(n))
+	}
 	if err := b.save(next); err != nil {
 		return "", "", err
 	}

@@ -20,7 +20,7 @@ func TestBoot(t *testing.T) {
 			}
 		}
 		for range 2 {
-			e, _, err := b.epoch()
+			e, _, err := b.epoch("")
 			if err != nil || !regexp.MustCompile(`^[0-9]{6}-[0-9a-f]{8}$`).MatchString(e) {
 				t.Errorf("epoch %q, %v", e, err)
 			}
@@ -37,7 +37,7 @@ func TestBoot(t *testing.T) {
 func TestBootLost(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "boot")
 	b := &boot{path: path}
-	first, before, err := b.epoch()
+	first, before, err := b.epoch("")
 	if err != nil || before != "" {
 		t.Fatalf("the first epoch %s comes after %q, %v", first, before, err)
 	}
@@ -60,7 +60,7 @@ func TestBootLost(t *testing.T) {
 		}
 		last = n
 	}
-	if e, before, err := b.epoch(); err != nil || e <= first || before != first {
+	if e, before, err := b.epoch(""); err != nil || e <= first || before != first {
 		t.Errorf("epoch %s follows %s and names %s, %v", e, first, before, err)
 	}
 }
@@ -72,7 +72,7 @@ func TestBootWithoutDisk(t *testing.T) {
 	if _, err := b.number(); err == nil {
 		t.Error("counted without a disk")
 	}
-	if _, _, err := b.epoch(); err == nil {
+	if _, _, err := b.epoch(""); err == nil {
 		t.Error("gave an epoch without a disk")
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
