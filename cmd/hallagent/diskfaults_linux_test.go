@@ -73,7 +73,7 @@ func (h *diskHall) people() {
 		h.base[id] = [2]uint64{in, out}
 	}
 	h.passes.Go(func() {
-		tick := time.NewTicker(250 * time.Millisecond) // a rate that a door can have
+		tick := time.NewTicker(500 * time.Millisecond) // less than the 3 a second that a counter is believed
 		defer tick.Stop()
 		for n := uint64(0); ; n++ {
 			select {

@@ -145,7 +145,7 @@ func TestTortureAgentKilled(t *testing.T) {
 	rested := make(chan struct{})
 	go func() { // ends with rest
 		defer close(rested)
-		tick := time.NewTicker(100 * time.Millisecond) // a rate that a door can have
+		tick := time.NewTicker(200 * time.Millisecond) // a rate that a door can have
 		defer tick.Stop()
 		for {
 			select {
