@@ -110,6 +110,7 @@ type Stream struct {
 
 	Damages  []Damage `json:"damages,omitempty"`  // what was found damaged and set aside
 	Replaced bool     `json:"replaced,omitempty"` // begun anew in this run, although there had been one
+	Restored bool     `json:"restored,omitempty"` // found in this run to have been put back from a copy
 }
 
 // Damage is a store that was found damaged, and what became of its records.

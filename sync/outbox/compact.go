@@ -242,9 +242,13 @@ func (w *writer) finish(c *copying) error {
 		if e := os.Remove(w.o.opts.Path + compactName); e != nil && !errors.Is(e, fs.ErrNotExist) {
 			err = errors.Join(err, e)
 		}
-		w.o.opts.Log.Warn("store not compacted", "stream", w.o.opts.Stream, "err", err)
+		if w.failed != err.Error() { // every few seconds while the folder is away
+			w.o.opts.Log.Warn("store not compacted", "stream", w.o.opts.Stream, "err", err)
+		}
+		w.failed = err.Error()
 		err = fmt.Errorf("compact %s: %w", w.o.opts.Path, err)
 	} else {
+		w.failed = ""
 		w.o.note(func(s *Status) {
 			s.Compactions++
 			s.Pause = max(s.Pause, time.Since(began))

@@ -100,6 +100,7 @@ const (
 	Fresh    Beginning = "fresh"    // the first of this stream
 	Replaced Beginning = "replaced" // there had been one, and its file was not there
 	Salvaged Beginning = "salvaged" // the file was damaged
+	Restored Beginning = "restored" // the file had been put back from a copy, see Renew
 )
 
 // Record is what Read gives: a value, or a gap that replaces values.
@@ -133,7 +134,7 @@ type Status struct {
 	FileBytes         int64             `json:"file_bytes"`
 	Commits           uint64            `json:"commits"` // since the process started
 
-	Begun       Beginning     `json:"begun,omitempty"`         // how the store began, if it did in this run
+	Begun       Beginning     `json:"begun,omitempty"`         // how the store, or its epoch, began, if it did in this run
 	Damages     []Damage      `json:"damages,omitempty"`       // files that were set aside and still lie there, oldest first
 	Compactions uint64        `json:"compactions"`             // since the process started
 	Pause       time.Duration `json:"longest_pause,omitempty"` // of those who append, by a compaction; nanoseconds

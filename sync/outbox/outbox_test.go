@@ -50,6 +50,8 @@ func startStop(t testing.TB, o Options) (*Outbox, func()) {
 	return box, stop
 }
 
+var noon = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // newEpoch gives 000001-9f3a77c2, then 000002-9f3a77c2, and so on.
@@ -123,7 +125,9 @@ func all(t *testing.T, o *Outbox) []Record {
 // settled waits until what is too much was dropped, which is after the append.
 func settled(t *testing.T, o *Outbox) {
 	t.Helper()
-	until(t, o, "within its size", func(s Status) bool { return !(&state{Pending: s.Pending, PendingBytes: s.PendingBytes}).over(o.opts.MaxSize) })
+	until(t, o, "within its size", func(s Status) bool {
+		return !(&state{Pending: s.Pending, PendingBytes: s.PendingBytes}).over(o.opts.MaxSize)
+	})
 }
 
 // balance checks the books against what is on disk.

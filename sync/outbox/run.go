@@ -161,6 +161,7 @@ type writer struct {
 	o         *Outbox
 	h         *handle
 	state     state
+	renewed   bool      // by the transaction under way
 	begun     Beginning // by load, "" if the store was there
 	tasks     []*task   // taken from the queue, not yet through
 	fileBytes int64
@@ -170,6 +171,7 @@ type writer struct {
 	closing   sync.WaitGroup  // files that were replaced
 	disturbed bool            // records were replaced in place since it began
 	notBefore time.Time       // of the next one
+	failed    string          // why the last one did, "" if it did not
 }
 
 // release lets in who appends.
@@ -217,7 +219,11 @@ func (w *writer) loop(ctx context.Context, held bool) error {
 				return nil
 			}
 		case c := <-w.copied:
-			if err := w.finish(c); err != nil {
+			err := w.finish(c)
+			if err == nil && held {
+				err = w.look(ctx, &held)
+			}
+			if err != nil {
 				return w.giveUp(b, err)
 			}
 		case <-look.C:
@@ -254,25 +260,42 @@ func (w *writer) giveUp(b *batch, err error) error {
 	return err
 }
 
-// look tries the disk if those who append wait for it, forgets damaged files that
-// were moved away, and writes the store anew if somebody took its name: what is
-// open still holds everything.
+// look forgets damaged files that were moved away, lets in who appends once the
+// disk takes something, and writes the store anew if somebody took its name: what
+// is open still holds everything, but what is accepted now would be gone with the
+// process.
 func (w *writer) look(ctx context.Context, held *bool) error {
-	if *held {
+	w.o.note(func(s *Status) {
+		s.Damages = slices.DeleteFunc(slices.Clone(s.Damages), func(d Damage) bool { return !exists(d.File) })
+	})
+	switch {
+	case !w.named():
+		if !*held {
+			*held = true
+			w.hold(fmt.Errorf("write %s: %w", w.o.opts.Path, fs.ErrNotExist))
+		}
+		if w.copied == nil {
+			w.start(ctx)
+		}
+	case *held && w.copied == nil:
 		if err := w.probe(); err != nil {
 			return fmt.Errorf("write %s: %w", w.o.opts.Path, err)
 		}
 		*held = false
 		w.release()
 	}
-	w.o.note(func(s *Status) {
-		s.Damages = slices.DeleteFunc(slices.Clone(s.Damages), func(d Damage) bool { return !exists(d.File) })
-	})
-	if w.copied == nil && !w.named() && time.Now().After(w.notBefore) {
-		w.o.opts.Log.Error("store has lost its name, it is written anew", "stream", w.o.opts.Stream, "err", "no "+w.o.opts.Path)
-		w.start(ctx)
-	}
 	return nil
+}
+
+// hold keeps out who appends, while those who read and acknowledge go on.
+func (w *writer) hold(why error) {
+	o := w.o
+	o.queue.Lock()
+	o.taking = false
+	o.queue.Unlock()
+	code, hint := cause(why)
+	o.report(false, func(s *Status) { s.Code, s.Err, s.Hint = code, why.Error(), hint })
+	o.opts.Log.Error("outbox unusable", "stream", o.opts.Stream, "err", why, "hint", hint, "count", 1)
 }
 
 // named tells whether the store's path still leads to the open file.
@@ -317,6 +340,10 @@ func (w *writer) commit(b *batch) (more bool, err error) {
 	if err != nil {
 		err = fmt.Errorf("write %s: %w", w.o.opts.Path, err)
 		return false, w.giveUp(b, err)
+	}
+	if w.renewed {
+		w.renewed = false
+		w.o.note(func(s *Status) { s.Begun = Restored })
 	}
 	dropped := !maps.Equal(next.Dropped, w.state.Dropped)
 	news := next.current().Last > w.state.current().Last || dropped
@@ -479,6 +506,7 @@ func (w *writer) renew(tx *bolt.Tx, s *state) error {
 			return err
 		}
 	}
+	w.renewed = true
 	return s.beginEpoch(tx, epoch, ended)
 }
 

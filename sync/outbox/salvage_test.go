@@ -398,14 +398,29 @@ func TestLostName(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	until(t, o, "written anew", func(s Status) bool { return s.Compactions == 1 && exists(path) })
+	until(t, o, "written anew", func(s Status) bool { return s.Compactions == 1 && s.Open && exists(path) })
 	add(t, o, "last")
 	// A strange file in its place is set aside, not overwritten and not used.
 	if err := errors.Join(os.Rename(path, path+".moved"), os.WriteFile(path, []byte("not a store"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	until(t, o, "written anew", func(s Status) bool { return s.Compactions == 2 })
-	strange, err := filepath.Glob(path + damagedInfix + "*")
+	until(t, o, "written anew", func(s Status) bool { return s.Compactions == 2 && s.Open })
+	// Without its folder it accepts nothing, and keeps what it has.
+	if err := os.Rename(filepath.Dir(path), filepath.Dir(path)+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	until(t, o, "holding", func(s Status) bool { return !s.Open && s.Code == "missing" })
+	if _, err := o.Append(t.Context(), []byte("x")); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("accepted into a file without a name: %v", err)
+	}
+	if records := all(t, o); len(records) != 101 {
+		t.Errorf("%d records can be read", len(records))
+	}
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	until(t, o, "back", func(s Status) bool { return s.Open })
+	strange, err := filepath.Glob(filepath.Dir(path) + "-away/*" + damagedInfix + "*")
 	if err != nil || len(strange) != 1 {
 		t.Errorf("set aside: %v, %v", strange, err)
 	}

@@ -83,7 +83,8 @@ func (u *Uplink) acknowledge(ctx context.Context) {
 		targets := maps.Clone(u.targets)
 		clear(u.targets)
 		u.mu.Unlock()
-		for _, epoch := range slices.Sorted(maps.Keys(targets)) {
+		epochs := slices.Sorted(maps.Keys(targets))
+		for i, epoch := range epochs {
 			before := u.opts.Outbox.Status().AcknowledgedCount
 			err := u.opts.Outbox.Acknowledge(ctx, outbox.Position{Epoch: epoch, Seq: targets[epoch]})
 			if errors.Is(err, outbox.ErrNoRecord) { // the store was replaced: nothing of that is left
@@ -96,7 +97,9 @@ func (u *Uplink) acknowledge(ctx context.Context) {
 			}
 			if err != nil {
 				u.failed("acknowledge", err)
-				u.target(outbox.Position{Epoch: epoch, Seq: targets[epoch]})
+				for _, later := range epochs[i:] {
+					u.target(outbox.Position{Epoch: later, Seq: targets[later]})
+				}
 				if !last {
 					select {
 					case <-ctx.Done():

@@ -58,8 +58,10 @@ type Agent struct {
 
 	session atomic.Pointer[string] // of the newest connection
 
+	// Of the one goroutine that receives.
 	unread     int       // acknowledgements that could not be read, since
-	saidUnread time.Time // the log last said so; both of the one goroutine that receives
+	saidUnread time.Time // the log last said so
+	renewed    time.Time // when doubt began an epoch last
 
 	visits   *outbox.Outbox
 	uplink   *uplink.Uplink
@@ -334,6 +336,9 @@ func (a *Agent) received(topic string, payload []byte, retained bool) {
 		return
 	}
 	a.uplink.Acknowledged(ack.Epoch, ack.Upto, ack.Resend && !retained)
+	if a.cfg.Broker.Acknowledge == "central" {
+		a.doubt(ack)
+	}
 }
 
 func (a *Agent) metrics() http.Handler {
@@ -399,13 +404,41 @@ func (a *Agent) liftBoot(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the store's boot count: %w", err)
 	}
-	stored, err = a.boot.lift(stored, a.visits.Status().Epoch)
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
+	next, putBack, err := a.boot.lift(stored, a.visits.Status().Epoch)
+	if err == nil && putBack {
+		if err = a.visits.Renew(ctx); err == nil {
+			next, _, err = a.boot.lift(stored, a.visits.Status().Epoch)
+		}
+	}
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	if err := a.visits.SetMarks(ctx, outbox.Mark{Name: bootMark, Value: next}); err != nil {
+		return err
+	}
+	return a.boot.remembered()
+}
+
+// renewAgain is the least time between two epochs that a consumer's word begins.
+const renewAgain = time.Minute
+
+// doubt begins a new epoch when a consumer has more of the present one than was
+// ever given: then the whole data folder was put back from a copy, and the store
+// gives sequences once more.
+func (a *Agent) doubt(ack wire.Ack) {
+	s := a.visits.Status()
+	if ack.Epoch != s.Epoch || ack.Upto <= s.Last || !s.Open || time.Since(a.renewed) < renewAgain {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openLimit)
 	defer cancel()
-	return a.visits.SetMarks(ctx, outbox.Mark{Name: bootMark, Value: stored})
+	if err := a.visits.Renew(ctx); err != nil {
+		a.log.Error("no new epoch", "stream", visits, "err", err)
+		return
+	}
+	a.renewed = time.Now()
 }
 
 // flush gives the last records a moment to be acknowledged. What is not stays on

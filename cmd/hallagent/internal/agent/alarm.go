@@ -92,6 +92,10 @@ func (as *alarms) look(now time.Time, h lan.Hall, u uplink.Status, m mqtt.Status
 			raise(alarmNew, s.Name, "critical", "the store of "+s.Name+" was not there and was begun anew: records that waited in it are lost",
 				"find out who moved or emptied the file; the alarm ends with the next start")
 		}
+		if s.Restored {
+			raise(alarmNew, s.Name, "critical", "the store of "+s.Name+" was put back from an older copy: what it got between is lost or was sent twice under one number",
+				"never put back a copy of the data folder; the alarm ends with the next start")
+		}
 		if n := len(s.Damages); n > 0 {
 			d := s.Damages[n-1]
 			text := fmt.Sprintf("the store of %s was damaged on %s: %d records were saved, %d are lost", s.Name, d.At.Format(time.DateOnly), d.Saved, d.Lost)

@@ -31,6 +31,7 @@ type bootState struct {
 	Boot  uint64 `json:"boot"`
 	Epoch uint64 `json:"epoch"`
 	InUse string `json:"in_use,omitempty"` // name of the epoch that a store was last opened with
+	Store uint64 `json:"store,omitempty"`  // the Boot that the store remembers
 }
 
 // countAgain is the pause after a count that the disk did not take.
@@ -83,31 +84,52 @@ func (b *boot) read() error {
 }
 
 // lift makes the numbers greater than those that the store remembers, notes the
-// epoch that is in use, and gives what the store is to remember now.
-func (b *boot) lift(stored []byte, inUse string) ([]byte, error) {
+// epoch that is in use, and gives what the store is to remember now; remembered
+// says that it does. A store that remembers less than it did was put back from a
+// copy.
+func (b *boot) lift(stored []byte, inUse string) (next []byte, putBack bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.count(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	var before bootState
 	if stored != nil {
 		if err := json.Unmarshal(stored, &before); err != nil {
-			return nil, fmt.Errorf("read the store's boot count: %w", err)
+			return nil, false, fmt.Errorf("read the store's boot count: %w", err)
 		}
 	}
+	lifted := b.state
+	if before.Boot >= lifted.Boot {
+		lifted.Boot = before.Boot + 1
+	}
+	lifted.Epoch, lifted.InUse = max(lifted.Epoch, before.Epoch), inUse
+	if err := b.change(lifted); err != nil {
+		return nil, false, err
+	}
+	next, err = json.Marshal(lifted)
+	return next, stored != nil && before.Boot < lifted.Store, err
+}
+
+// remembered notes that the store remembers what lift gave.
+func (b *boot) remembered() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	next := b.state
-	if before.Boot >= next.Boot {
-		next.Boot = before.Boot + 1
+	next.Store = next.Boot
+	return b.change(next)
+}
+
+// change writes what is new. The caller holds mu.
+func (b *boot) change(next bootState) error {
+	if next == b.state {
+		return nil
 	}
-	next.Epoch, next.InUse = max(next.Epoch, before.Epoch), inUse
-	if next != b.state {
-		if err := b.save(next); err != nil {
-			return nil, err
-		}
-		b.state = next
+	if err := b.save(next); err != nil {
+		return err
 	}
-	return json.Marshal(next)
+	b.state = next
+	return nil
 }
 
 // epochUnit is how often the clock alone begins a new number: six digits last

@@ -51,7 +51,11 @@ func TestBootLost(t *testing.T) {
 	} {
 		lose()
 		b = &boot{path: path}
-		if stored, err = b.lift(stored, first); err != nil {
+		putBack := false
+		if stored, putBack, err = b.lift(stored, first); err != nil || putBack {
+			t.Fatalf("put back: %v, %v", putBack, err)
+		}
+		if err := b.remembered(); err != nil {
 			t.Fatal(err)
 		}
 		n, err := b.number()
@@ -62,6 +66,34 @@ func TestBootLost(t *testing.T) {
 	}
 	if e, before, err := b.epoch(""); err != nil || e <= first || before != first {
 		t.Errorf("epoch %s follows %s and names %s, %v", e, first, before, err)
+	}
+}
+
+// A store that remembers fewer starts than it did is an older copy.
+func TestBootPutBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "boot")
+	var copies [][]byte
+	var stored []byte
+	for range 3 {
+		b := &boot{path: path}
+		var putBack bool
+		var err error
+		if stored, putBack, err = b.lift(stored, "000001-9f3a77c2"); err != nil || putBack {
+			t.Fatal(putBack, err)
+		}
+		if err := b.remembered(); err != nil {
+			t.Fatal(err)
+		}
+		copies = append(copies, stored)
+	}
+	(&boot{path: path}).number() // a start without a store
+	for i, stored := range copies {
+		if _, putBack, err := (&boot{path: path}).lift(stored, "000001-9f3a77c2"); err != nil || putBack != (i < 2) {
+			t.Errorf("copy %d: put back %v, %v", i, putBack, err)
+		}
+	}
+	if _, putBack, err := (&boot{path: path}).lift(nil, "000002-9f3a77c2"); err != nil || putBack {
+		t.Errorf("a new store: put back %v, %v", putBack, err)
 	}
 }
 

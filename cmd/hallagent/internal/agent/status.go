@@ -50,7 +50,7 @@ func (a *Agent) view() lan.Hall {
 	stream := lan.Stream{Name: visits, Open: s.Open, Code: s.Code, Err: s.Err, Hint: s.Hint, Epoch: s.Epoch, Last: s.Last, Pending: s.Pending}
 	u := a.uplink.Status()
 	stream.InFlight, stream.Replayed, stream.Rate, stream.ETA, stream.Stalled = u.InFlight, u.Replayed, u.Rate, u.ETA.Seconds(), u.Stalled
-	stream.Replaced = s.Begun == outbox.Replaced
+	stream.Replaced, stream.Restored = s.Begun == outbox.Replaced, s.Begun == outbox.Restored
 	for _, d := range s.Damages {
 		stream.Damages = append(stream.Damages, lan.Damage{At: d.At, File: d.File, Saved: d.Saved, Lost: d.Lost, Open: d.Open, Marks: d.Marks})
 	}
