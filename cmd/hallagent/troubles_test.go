@@ -137,7 +137,7 @@ func suffer(t *testing.T, w *world, troubles []trouble) {
 		}
 		return open
 	})
-	eventually(t, time.Second, "in the end all is well", func() error {
+	eventually(t, 5*time.Second, "in the end all is well", func() error {
 		h, err := w.hallView()
 		if err == nil && (h.State != "ready" || len(h.Reasons) > 0) {
 			err = fmt.Errorf("the agent is %s %v", h.State, h.Reasons)
