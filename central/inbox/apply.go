@@ -82,7 +82,9 @@ func (h *hall) apply(ctx context.Context, tx *sql.Tx, batches []*batch, m mode) 
 		return nil, err
 	}
 	for stream, l := range ledgers {
-		l.forced = h.forced(stream)
+		if before := h.ledgers[stream]; before != nil {
+			l.forced = before.forced
+		}
 	}
 	o := newOutcome(ledgers)
 	for i, b := range batches {

@@ -1,6 +1,7 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -154,13 +155,16 @@ func (h *hall) turn(ctx context.Context) error {
 				return h.fail(ctx, err)
 			}
 		}
-		var fresh []*batch
+		batches := h.parked
 		if h.failed == 0 { // else what there is must do first
-			if fresh = h.take(); len(fresh) == 0 && !h.force() {
+			fresh := h.take()
+			batches = append(batches, fresh...)
+			lost, forced := h.force(batches)
+			if len(fresh)+len(lost) == 0 && !forced {
 				return nil
 			}
+			batches = append(batches, lost...)
 		}
-		batches := append(h.parked, fresh...)
 		inOrder(batches)
 		o, err := h.process(ctx, batches)
 		if err != nil {
@@ -280,15 +284,17 @@ func (h *hall) settle(o *outcome, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	bytes := 0
-	before := map[*stream]string{}
 	for _, s := range h.streams {
-		before[s], s.waitsFor = s.waitsFor, ""
+		s.waitsFor = ""
 	}
 	h.parked = slices.DeleteFunc(o.parked, func(b *batch) bool {
 		s := h.streams[b.stream]
 		if o.stop == nil {
 			s.know(b.epoch, b.last())
-			s.waitsFor = max(s.waitsFor, o.ledgers[b.stream].waitsFor(&b.records[0]))
+			waits := cmp.Or(o.ledgers[b.stream].waitsFor(&b.records[0]), b.epoch)
+			if s.waitsFor == "" || waits < s.waitsFor {
+				s.waitsFor = waits
+			}
 		}
 		bytes += b.bytes
 		if bytes > mostParked {
@@ -297,11 +303,6 @@ func (h *hall) settle(o *outcome, now time.Time) {
 		}
 		return false
 	})
-	for s, waited := range before {
-		if s.waitsFor != waited {
-			s.vain = 0
-		}
-	}
 	for p, c := range o.books {
 		h.streams[p.stream].book.add(c)
 	}
@@ -310,7 +311,7 @@ func (h *hall) settle(o *outcome, now time.Time) {
 		if l == nil {
 			continue
 		}
-		l.forced = false
+		l.forced = ""
 		epoch := l.current()
 		if mark := l.marks[epoch]; epoch != s.epoch || mark != s.mark {
 			s.epoch, s.mark, s.since = epoch, mark, now

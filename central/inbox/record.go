@@ -21,6 +21,14 @@ type record struct {
 	index   int // in message
 }
 
+// first sequence that the record stands for.
+func (r *record) first() uint64 {
+	if r.Gap != nil && r.Gap.Epoch == r.Epoch {
+		return r.Gap.From
+	}
+	return r.Sequence
+}
+
 // raw gives the event as it came.
 func (r *record) raw() []byte {
 	var events []json.RawMessage
@@ -128,7 +136,7 @@ const (
 // ledger is the marks of one stream.
 type ledger struct {
 	marks  map[string]uint64 // by epoch
-	forced bool              // the agent was asked in vain for what a new epoch waits for
+	forced string            // epoch for whose end nothing waits any more: the agent was asked for it in vain
 }
 
 func newLedger() *ledger { return &ledger{marks: map[string]uint64{}} }
@@ -157,18 +165,14 @@ func (l *ledger) current() string {
 func (l *ledger) judge(r *record) verdict {
 	mark, known := l.marks[r.Epoch]
 	closed := r.Epoch < l.taken()
-	first := r.Sequence
-	if r.Gap != nil && r.Gap.Epoch == r.Epoch {
-		first = r.Gap.From
-	}
 	switch {
 	case closed && !known:
 		return late
 	case r.Sequence <= mark:
 		return duplicate
-	case l.waitsFor(r) != "" && !l.forced:
+	case l.waitsFor(r) != l.forced && l.waitsFor(r) != "":
 		return hole
-	case first <= mark+1:
+	case r.first() <= mark+1:
 		return next
 	case closed:
 		return late

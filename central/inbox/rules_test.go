@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -315,4 +316,37 @@ func testRestored(t *testing.T, url string) {
 	r.say("000001-000000001", wire.Ready, first, 20, 0) // nothing is left to come
 	r.expect("6 7 8 9 20 | a 1 6 6 restore, a 10 20 11 restore")
 	r.books("books", func(s Stream) bool { return s.Gaps["restore"] == 17 && s.Mark == 20 })
+}
+
+// A database that is new, and an agent that still holds salvaged records of two
+// old epochs: they have their effect, and the agent gets rid of all it has.
+func testSalvaged(t *testing.T, url string) {
+	const third = "000003-00000002"
+	w := newWorld(t, url)
+	db := w.open()
+	a := w.agent(hallOne)
+	own := func(epoch string, from, to uint64) {
+		for s := from; s <= to; s++ {
+			a.items = append(a.items, item{epoch: epoch, sequence: s})
+		}
+	}
+	own(first, 51, 60)
+	a.items = append(a.items, item{second, 1, &wire.Gap{Epoch: first, From: 61, To: 60, Reason: "salvage"}})
+	own(second, 2, 5)
+	a.items = append(a.items, item{third, 1, &wire.Gap{Epoch: second, From: 6, To: 7, Count: 2, Reason: "salvage"}})
+	own(third, 2, 3)
+	l := w.begin("a", write, true)
+	random := rand.New(rand.NewPCG(1, 1))
+	eventually(t, 20*time.Second, "all acknowledged", func() bool {
+		a.say("000001-000000001", wire.Ready)
+		a.send(random, 0)
+		return a.done()
+	})
+	s := l.books(hallOne)
+	l.stop()
+	a.items = slices.Insert(a.items, 0, item{first, 50, &wire.Gap{Epoch: first, From: 1, To: 50, Count: 50, Reason: "restore"}})
+	a.check(db)
+	if s.Late != 0 || s.Gaps["restore"] != 50 || s.Gaps["salvage"] != 2 || s.Epoch != third {
+		t.Errorf("%+v", s)
+	}
 }

@@ -18,8 +18,9 @@ type stream struct {
 
 	knownEpoch string // newest record that is known to exist
 	known      uint64
-	waitsFor   string           // epoch that what is put aside waits for, see ledger
-	vain       int              // times the agent was asked for it
+	waitsFor   string           // oldest epoch that what is put aside waits for
+	about      string           // epoch that the agent was asked for last
+	vain       int              // times it was asked for that since the mark moved
 	agent      wire.StreamState // as its status had it last
 	missing    time.Time        // since when nothing came though something is missing, zero if nothing is
 	asked      time.Time
@@ -49,12 +50,24 @@ func (s *stream) progress(now time.Time) {
 	}
 }
 
-// front is where the stream goes on: the newest epoch that is known and its mark.
-func (s *stream) front() (epoch string, mark uint64) {
+// front is where the stream goes on: the newest epoch that is known and its mark,
+// or an older one that what is put aside waits for.
+func (h *hall) front(stream string) (epoch string, mark uint64, old bool) {
+	s := h.streams[stream]
+	epoch, mark = s.epoch, s.mark
 	if s.knownEpoch > s.epoch {
-		return s.knownEpoch, 0
+		epoch, mark = s.knownEpoch, 0
 	}
-	return s.epoch, s.mark
+	if s.waitsFor != "" && s.waitsFor < epoch {
+		return s.waitsFor, h.ledgers[stream].marks[s.waitsFor], true
+	}
+	return epoch, mark, false
+}
+
+// vainly says that the agent was asked often enough for what follows the mark of
+// an epoch.
+func (h *hall) vainly(s *stream, epoch string) bool {
+	return s.about == epoch && s.vain >= h.in.vain && time.Since(s.asked) > h.in.resendPause
 }
 
 // ask has the agent send again what is missing: when nothing of it came for the
@@ -64,11 +77,8 @@ func (h *hall) ask(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for stream, s := range h.streams {
-		epoch, mark := s.front()
-		behind := s.knownEpoch == epoch && s.known > mark
-		if s.waitsFor != "" {
-			epoch, mark, behind = s.waitsFor, h.ledgers[stream].marks[s.waitsFor], true
-		}
+		epoch, mark, old := h.front(stream)
+		behind := old || s.knownEpoch == epoch && s.known > mark
 		switch {
 		case !behind:
 			s.missing = time.Time{}
@@ -94,6 +104,9 @@ func (h *hall) ask(now time.Time) {
 		if h.in.publish(h.broker, h.hall.Ack(stream), ack(epoch, mark, true)) {
 			s.want, s.dropped, s.asked = false, false, now
 			s.asks++
+			if s.about != epoch {
+				s.about, s.vain = epoch, 0
+			}
 			s.vain++
 			s.resends++
 			h.in.log.Debug("asked to send again", "hall", name(h.hall), "stream", stream, "epoch", epoch, "seq", mark+1)
@@ -101,55 +114,60 @@ func (h *hall) ask(now time.Time) {
 	}
 }
 
-// forced says that a stream need not wait any more for the end of an old epoch:
-// the agent was asked for it in vain.
-func (h *hall) forced(stream string) bool {
+// force lets streams go on that wait in vain. It gives gaps to be put among
+// batches, which are all that there is to apply, and says whether there is a
+// stream that waits no longer for the end of an old epoch.
+func (h *hall) force(batches []*batch) (lost []*batch, forced bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.streams[stream]
-	return s != nil && s.waitsFor != "" && s.vain >= h.in.vain && time.Since(s.asked) > h.in.resendPause
+	for stream, s := range h.streams {
+		epoch, mark, old := h.front(stream)
+		if !h.vainly(s, epoch) {
+			continue
+		}
+		if to := s.gone(epoch, old, firstOf(batches, stream, epoch)); to > mark {
+			lost = append(lost, h.restored(stream, epoch, mark, to))
+		} else if old {
+			h.ledgers[stream].forced, forced = epoch, true
+		}
+	}
+	return lost, forced
 }
 
-// force lets streams go on that wait in vain, by what can be applied at once, and
-// says whether there are any.
-func (h *hall) force() (any bool) {
-	for stream, l := range h.ledgers {
-		if h.forced(stream) {
-			l.forced, any = true, true
+// firstOf gives the first sequence of an epoch that is told of by some batches,
+// or 0.
+func firstOf(batches []*batch, stream, epoch string) (first uint64) {
+	for _, b := range batches {
+		if b.stream != stream || b.epoch != epoch {
+			continue
+		}
+		if s := b.records[0].first(); first == 0 || s < first {
+			first = s
 		}
 	}
-	for stream := range h.streams {
-		if lost := h.restored(stream); lost != nil {
-			h.parked, any = append(h.parked, lost), true
-		}
-	}
-	return any
+	return first
 }
 
-// restored makes a gap of what the agent has given to the owner of a database that
-// is not ours, or no more: records that its status counts neither as pending nor
-// as still to come. It was asked for them in vain.
-func (h *hall) restored(stream string) *batch {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s := h.streams[stream]
-	epoch, mark := s.front()
-	if s.vain < h.in.vain || s.waitsFor != "" || s.agent.Epoch != epoch || s.agent.Last < s.agent.Pending || time.Since(s.asked) < h.in.resendPause {
-		return nil
+// gone tells up to where the agent has given its records to the owner of a
+// database that is not ours, or no more, 0 if nowhere: of the epoch it writes,
+// those that its status counts neither as pending nor as still to come; of an
+// older one, those before the first that it has sent, though asked for more. One
+// of which it sends nothing is left to its end, which the next epoch tells.
+func (s *stream) gone(epoch string, old bool, first uint64) (to uint64) {
+	switch {
+	case old:
+		return max(first, 1) - 1
+	case s.agent.Epoch != epoch || s.agent.Last < s.agent.Pending:
+		return 0
+	case first > 0:
+		return min(s.agent.Last-s.agent.Pending, first-1)
 	}
-	to := s.agent.Last - s.agent.Pending
-	for _, b := range h.parked {
-		if r := b.records[0]; b.stream == stream && b.epoch == epoch {
-			to = min(to, r.Sequence-1)
-			if r.Gap != nil {
-				to = min(to, r.Gap.From-1)
-			}
-		}
-	}
-	if to <= mark {
-		return nil
-	}
-	s.vain = 0
+	return s.agent.Last - s.agent.Pending
+}
+
+// restored makes a gap of what the agent gave away.
+func (h *hall) restored(stream, epoch string, mark, to uint64) *batch {
+	h.streams[stream].vain = 0
 	g := wire.Gap{Epoch: epoch, From: mark + 1, To: to, Count: to - mark, Reason: "restore"}
 	h.in.log.Warn("records were given to another database", "hall", name(h.hall), "stream", stream, "epoch", epoch, "seq", g.From, "count", g.Count,
 		"hint", "the database is new, or was put back from a copy: what the agents gave it since is lost to it")
