@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -20,6 +21,8 @@ const (
 
 	mostParked = 4 << 20 // bytes of a hall's messages that are put aside
 	groupBytes = 1 << 20 // of messages in one transaction, beside those put aside
+
+	hintStrange = "if the gateway's disk was replaced, its epochs count anew: put its boot file back; or stop all instances, delete the hall's rows of inbox_mark, start them again"
 
 	retryFirst = 100 * time.Millisecond // after an error, doubling
 	retryMost  = 5 * time.Second
@@ -318,6 +321,13 @@ func (h *hall) settle(o *outcome, now time.Time) {
 			s.progress(now)
 		}
 	}
+	for stream, epoch := range o.strange {
+		s := h.streams[stream]
+		if s.strange == "" {
+			h.in.log.Error("records are dropped", "hall", name(h.hall), "stream", stream, "epoch", epoch, "err", "epoch is older than "+s.epoch+" and was never heard of", "hint", hintStrange)
+		}
+		s.strange = epoch
+	}
 	for p := range o.touched {
 		mark := o.ledgers[p.stream].marks[p.epoch]
 		switch s := h.streams[p.stream]; {
@@ -365,6 +375,9 @@ func (h *hall) describe(v *Hall) {
 	defer h.mu.Unlock()
 	v.Serving, v.Since, v.Err, v.Waiting = true, h.since, h.trouble, len(h.waiting)
 	for _, name := range h.in.opts.Streams {
+		if s := h.streams[name]; v.Err == "" && s.strange != "" {
+			v.Err = fmt.Sprintf("records of %s are dropped: epoch %s is older than %s and was never heard of; %s", name, s.strange, s.epoch, hintStrange)
+		}
 		v.Streams = append(v.Streams, h.streams[name].describe(name))
 	}
 }

@@ -19,6 +19,12 @@
 // the agent knows the old one: when more of that is missing here, the new epoch
 // waits until it was asked for four times.
 //
+// An agent that lost its disk may count its epochs anew. What comes of an epoch
+// that was never heard of and sorts before the newest is dropped, and the status
+// of the hall says so with a hint: nobody here can tell a new disk from an old one
+// that was put back, and to take the agent's word for it would give records their
+// effect twice.
+//
 // Gaps. A gap counts as the record that carries its last sequence. The effect is
 // given of a gap only what this consumer has not had: of one that reaches below
 // the mark, the part above it. A gap that names another epoch than its own does

@@ -161,12 +161,17 @@ func (l *ledger) current() string {
 	return slices.Min(slices.Collect(maps.Keys(l.marks)))
 }
 
+// stranger tells of an epoch that nobody knows but that sorts before the newest.
+func (l *ledger) stranger(epoch string) bool {
+	_, known := l.marks[epoch]
+	return !known && epoch < l.taken()
+}
+
 // judge says what is to be done with a record.
 func (l *ledger) judge(r *record) verdict {
-	mark, known := l.marks[r.Epoch]
-	closed := r.Epoch < l.taken()
+	mark, closed := l.marks[r.Epoch], r.Epoch < l.taken()
 	switch {
-	case closed && !known:
+	case l.stranger(r.Epoch):
 		return late
 	case r.Sequence <= mark:
 		return duplicate

@@ -274,6 +274,36 @@ func testOldEpochs(t *testing.T, url string) {
 	r.expect("1 2 b1 b2")
 }
 
+// Records of an epoch that counts from anew are dropped, and the hall says so,
+// until the newest epoch goes on.
+func testStrange(t *testing.T, url string) {
+	r := newRules(t, url, write)
+	trouble := func() string {
+		for _, h := range r.l.in.Status().Halls {
+			if h.ID == hallOne.ID {
+				return h.Err
+			}
+		}
+		return ""
+	}
+	r.comes(first, 1)
+	r.comes(second, 1)
+	r.expect("1 b1")
+	r.comes(first, 3) // late, too, but of an epoch that was heard of
+	r.books("late", func(s Stream) bool { return s.Late == 1 })
+	if got := trouble(); got != "" {
+		t.Error(got)
+	}
+	r.comes("000001-00000007", 1, 2)
+	r.books("late", func(s Stream) bool { return s.Late == 3 })
+	if got := trouble(); !strings.HasPrefix(got, "records of visits are dropped: epoch 000001-00000007 is older than "+second) || !strings.Contains(got, "boot file") {
+		t.Errorf("the hall says %q", got)
+	}
+	r.comes(second, 2)
+	r.expect("1 b1 b2")
+	eventually(t, 10*time.Second, "the trouble is over", func() bool { return trouble() == "" })
+}
+
 // An instance whose lease was taken applies nothing, though nobody told it.
 func testFence(t *testing.T, url string) {
 	r := newRules(t, url, write)

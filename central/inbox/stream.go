@@ -18,6 +18,7 @@ type stream struct {
 
 	knownEpoch string // newest record that is known to exist
 	known      uint64
+	strange    string           // epoch whose records are dropped, since nothing newer came: never heard of, yet older than epoch
 	waitsFor   string           // oldest epoch that what is put aside waits for
 	about      string           // epoch that the agent was asked for last
 	vain       int              // times it was asked for that since the mark moved
@@ -44,7 +45,7 @@ func (s *stream) know(epoch string, sequence uint64) {
 
 // progress says that the mark has moved.
 func (s *stream) progress(now time.Time) {
-	s.asks, s.vain = 0, 0
+	s.asks, s.vain, s.strange = 0, 0, ""
 	if !s.missing.IsZero() {
 		s.missing = now
 	}
