@@ -42,8 +42,8 @@ type hall struct {
 	token  int64
 	since  time.Time
 	wake   chan struct{}
-	quit   chan struct{}
-	once   sync.Once
+	ctx    context.Context // of run, and of the transaction it is in
+	stop   context.CancelFunc
 
 	mu      sync.Mutex
 	waiting []arrival
@@ -60,19 +60,18 @@ type hall struct {
 	retry   time.Time // not before
 }
 
-// newHall must be run to serve anything.
-func newHall(in *Inbox, broker Broker, l lease) *hall {
+// newHall must be run to serve anything, until ctx ends or stop is called.
+func newHall(ctx context.Context, in *Inbox, broker Broker, l lease) *hall {
 	h := &hall{
 		in: in, broker: broker, hall: l.hall, token: l.token, since: time.Now(),
-		wake: make(chan struct{}, 1), quit: make(chan struct{}), streams: map[string]*stream{},
+		wake: make(chan struct{}, 1), streams: map[string]*stream{},
 	}
+	h.ctx, h.stop = context.WithCancel(ctx)
 	for _, s := range in.opts.Streams {
 		h.streams[s] = &stream{book: newCounts(), renew: true}
 	}
 	return h
 }
-
-func (h *hall) stop() { h.once.Do(func() { close(h.quit) }) }
 
 // arrived takes a message, or drops it when too many wait.
 func (h *hall) arrived(stream string, payload []byte) {
@@ -120,14 +119,13 @@ func (h *hall) take() (batches []*batch) {
 	return batches
 }
 
-// run applies what comes until ctx or the lease ends.
-func (h *hall) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+// run applies what comes until it is stopped or the lease ends.
+func (h *hall) run() error {
+	defer h.stop()
 	tick := time.NewTicker(h.in.opts.Reorder / 4)
 	defer tick.Stop()
 	for {
-		if err := h.turn(ctx); errors.Is(err, errLost) {
+		if err := h.turn(); errors.Is(err, errLost) {
 			return err
 		}
 		h.renew()
@@ -139,9 +137,7 @@ func (h *hall) run(ctx context.Context) error {
 			again = time.After(time.Until(h.retry))
 		}
 		select {
-		case <-ctx.Done():
-			return nil
-		case <-h.quit:
+		case <-h.ctx.Done():
 			return nil
 		case <-h.wake:
 		case <-tick.C:
@@ -151,11 +147,11 @@ func (h *hall) run(ctx context.Context) error {
 }
 
 // turn applies what waits, unless it is too early to try again.
-func (h *hall) turn(ctx context.Context) error {
-	for !h.over(ctx) && !time.Now().Before(h.retry) {
+func (h *hall) turn() error {
+	for h.ctx.Err() == nil && !time.Now().Before(h.retry) {
 		if h.ledgers == nil {
-			if err := h.load(ctx); err != nil {
-				return h.fail(ctx, err)
+			if err := h.load(); err != nil {
+				return h.fail(err)
 			}
 		}
 		batches := h.parked
@@ -169,36 +165,29 @@ func (h *hall) turn(ctx context.Context) error {
 			batches = append(batches, lost...)
 		}
 		inOrder(batches)
-		o, err := h.process(ctx, batches)
+		o, err := h.process(batches)
 		if err != nil {
 			h.parked = batches
-			return h.fail(ctx, err)
+			return h.fail(err)
 		}
 		h.ledgers = o.ledgers
 		h.settle(o, time.Now())
 		if o.stop != nil {
-			return h.fail(ctx, o.stop)
+			return h.fail(o.stop)
 		}
 		h.recover()
 	}
 	return nil
 }
 
-func (h *hall) over(ctx context.Context) bool {
-	select {
-	case <-h.quit:
-		return true
-	default:
-		return ctx.Err() != nil
-	}
-}
-
 // process applies batches in one transaction, or in none if that changes nothing.
-func (h *hall) process(ctx context.Context, batches []*batch) (o *outcome, err error) {
+func (h *hall) process(batches []*batch) (o *outcome, err error) {
 	if o, ok := still(h.ledgers, batches); ok {
 		return o, nil
 	}
 	try := func(m mode) error {
+		ctx, cancel := context.WithTimeout(h.ctx, h.in.txLimit)
+		defer cancel()
 		return h.in.opts.Store.Tx(ctx, func(tx *sql.Tx) (err error) {
 			o, err = h.apply(h.in.opts.Store.Statements(ctx), tx, batches, m)
 			return err
@@ -215,7 +204,9 @@ func (h *hall) rows(tx *sql.Tx) rows {
 }
 
 // load reads the marks and the books.
-func (h *hall) load(ctx context.Context) error {
+func (h *hall) load() error {
+	ctx, cancel := context.WithTimeout(h.ctx, h.in.txLimit)
+	defer cancel()
 	var ledgers map[string]*ledger
 	var books map[string]*counts
 	err := h.in.opts.Store.Tx(ctx, func(tx *sql.Tx) (err error) {
@@ -255,8 +246,8 @@ func (h *hall) load(ctx context.Context) error {
 }
 
 // fail has the next try wait.
-func (h *hall) fail(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, errLost) {
+func (h *hall) fail(err error) error {
+	if h.ctx.Err() != nil || errors.Is(err, errLost) {
 		return err
 	}
 	h.retry = time.Now().Add(min(retryMost, retryFirst<<min(h.failed, 10)))

@@ -307,10 +307,14 @@ func testStrange(t *testing.T, url string) {
 // An instance whose lease was taken applies nothing, though nobody told it.
 func testFence(t *testing.T, url string) {
 	r := newRules(t, url, write)
+	r.l.stop()
+	r.life = time.Hour
+	r.l = r.begin("b", write, true)
+	eventually(t, 10*time.Second, "the hall is served", func() bool { return r.l.serves() == 1 })
 	r.comes(first, 1)
 	r.expect("1")
 	if err := r.db.Tx(t.Context(), func(tx *sql.Tx) error {
-		_, err := tx.Exec("UPDATE inbox_lease SET holder = 'thief', token = token + 1, expires = expires + 3600000")
+		_, err := tx.Exec("UPDATE inbox_lease SET holder = 'thief', token = token + 1")
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -321,6 +325,28 @@ func testFence(t *testing.T, url string) {
 		t.Errorf("it would still acknowledge %s", w)
 	}
 	r.expect("1")
+}
+
+// The database's clock is set back while an instance is dead: neither that
+// instance nor its lease counts.
+func testClock(t *testing.T, url string) {
+	r := newRules(t, url, write)
+	r.l.stop()
+	hour := time.Hour.Milliseconds()
+	if err := r.db.Tx(t.Context(), func(tx *sql.Tx) error {
+		if _, err := tx.Exec("INSERT INTO inbox_instance (service, instance, seen) VALUES ('queue', 'dead', "+r.db.Now()+" + $1)", hour); err != nil {
+			return err
+		}
+		_, err := tx.Exec("UPDATE inbox_lease SET holder = 'dead', token = token + 1, expires = "+r.db.Now()+" + $1", hour)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r.l = r.begin("b", write, true)
+	eventually(t, 10*time.Second, "the hall is served", func() bool { return r.l.serves() == 1 })
+	if n := r.l.in.Status().Instances; n != 1 {
+		t.Errorf("%d instances", n)
+	}
 }
 
 // A database that is new lacks what the agent gave away before: it gets a gap of
