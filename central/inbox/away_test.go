@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hallagent/hallagent/central/store/postgres"
 	"github.com/hallagent/hallagent/sync/wire"
 )
 
@@ -101,9 +100,7 @@ func (e *end) Write(b []byte) (int, error) {
 // A holder whose database vanishes leaves its halls while another takes them, and
 // would not repeat its acknowledgements to the broker; when the database is there
 // again, both share.
-func TestDatabaseVanishes(t *testing.T) {
-	t.Parallel()
-	direct := postgres.Start(t, postgres.Options{}).Database()
+func testDatabaseVanishes(t *testing.T, direct string) {
 	c := newCable(t, direct)
 	w := newWorld(t, c.url)
 	r := &rules{world: w, t: t, a: w.agent(hallOne)}
@@ -141,9 +138,8 @@ func TestDatabaseVanishes(t *testing.T) {
 }
 
 // A statement that does not end is given up, and tried again.
-func TestTransactionLimit(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, postgres.Start(t, postgres.Options{}).Database())
+func testTransactionLimit(t *testing.T, url string) {
+	w := newWorld(t, url)
 	r := &rules{world: w, t: t, a: w.agent(hallOne), db: w.open()}
 	r.a.items = []item{{epoch: first, sequence: 1 << 40}}
 	w.txLimit = 500 * time.Millisecond

@@ -35,6 +35,8 @@ func TestPostgreSQL(t *testing.T) {
 	t.Parallel()
 	s := postgres.Start(t, postgres.Options{})
 	suite(t, func(*testing.T) string { return s.Database() })
+	t.Run("database vanishes", func(t *testing.T) { testDatabaseVanishes(t, s.Database()) })
+	t.Run("transaction limit", func(t *testing.T) { testTransactionLimit(t, s.Database()) })
 }
 
 func suite(t *testing.T, database func(t *testing.T) string) {
