@@ -90,11 +90,6 @@ func (h *hall) apply(ctx context.Context, tx *sql.Tx, batches []*batch, m mode) 
 	if err != nil {
 		return nil, err
 	}
-	for stream, l := range ledgers {
-		if before := h.ledgers[stream]; before != nil {
-			l.forced = before.forced
-		}
-	}
 	o := newOutcome(ledgers)
 	for i, b := range batches {
 		if o.stop != nil {

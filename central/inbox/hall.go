@@ -158,8 +158,8 @@ func (h *hall) turn() error {
 		if h.failed == 0 { // else what there is must do first
 			fresh := h.take()
 			batches = append(batches, fresh...)
-			lost, forced := h.force(batches)
-			if len(fresh)+len(lost) == 0 && !forced {
+			lost := h.restored(batches)
+			if len(fresh)+len(lost) == 0 {
 				return nil
 			}
 			batches = append(batches, lost...)
@@ -305,7 +305,6 @@ func (h *hall) settle(o *outcome, now time.Time) {
 		if l == nil {
 			continue
 		}
-		l.forced = ""
 		epoch := l.current()
 		if mark := l.marks[epoch]; epoch != s.epoch || mark != s.mark {
 			s.epoch, s.mark, s.since = epoch, mark, now

@@ -135,8 +135,7 @@ const (
 
 // ledger is the marks of one stream.
 type ledger struct {
-	marks  map[string]uint64 // by epoch
-	forced string            // epoch for whose end nothing waits any more: the agent was asked for it in vain
+	marks map[string]uint64 // by epoch
 }
 
 func newLedger() *ledger { return &ledger{marks: map[string]uint64{}} }
@@ -175,7 +174,7 @@ func (l *ledger) judge(r *record) verdict {
 		return late
 	case r.Sequence <= mark:
 		return duplicate
-	case l.waitsFor(r) != l.forced && l.waitsFor(r) != "":
+	case l.waitsFor(r) != "":
 		return hole
 	case r.first() <= mark+1:
 		return next
@@ -187,9 +186,9 @@ func (l *ledger) judge(r *record) verdict {
 
 // waitsFor gives the epoch that must be complete before a record that begins
 // another: what the agent saved of it goes first, and its gap tells from where on
-// it knows of nothing more. "" when it need not wait.
+// it knows of nothing more. "" when it need not wait, as for a closed epoch.
 func (l *ledger) waitsFor(r *record) string {
-	if r.Gap == nil || r.Gap.Epoch >= r.Epoch || r.Sequence != l.marks[r.Epoch]+1 {
+	if r.Gap == nil || r.Gap.Epoch >= r.Epoch || r.Gap.Epoch < l.taken() || r.Sequence != l.marks[r.Epoch]+1 {
 		return ""
 	}
 	if l.marks[r.Gap.Epoch]+1 < r.Gap.From { // of one that was never heard of, all is missing

@@ -288,6 +288,36 @@ func testOldEpochs(t *testing.T, url string) {
 	r.books("late", func(s Stream) bool { return s.Late == 2 })
 	r.comes(second, 2)
 	r.expect("1 2 b1 b2")
+
+	// One that begins with what an old store lost waits for nothing that is closed.
+	r.a.add("000003-00000002", 1)
+	r.gap("000003-00000002", 1, wire.Gap{Epoch: first, From: 9, To: 9, Count: 1, Reason: "salvage"})
+	r.expect("1 2 b1 b2 000003-00000002/1 | a 9 9 1 salvage")
+}
+
+// A new epoch waits for the end of the old one, but not for ever. What comes of it
+// then is acknowledged, so that the agent gets rid of it.
+func testVain(t *testing.T, url string) {
+	r := newRules(t, url, write)
+	r.comes(first, 1, 2)
+	r.expect("1 2")
+	r.gap(second, 1, wire.Gap{Epoch: first, From: 6, To: 7, Count: 2, Reason: "salvage"})
+	r.expect("1 2 5 b1 | a 3 5 3 restore, a 6 7 2 salvage")
+	asked := 0
+	for _, w := range r.words() {
+		if w == (wire.Ack{Epoch: first, Upto: 2, Resend: true}) {
+			asked++
+		}
+	}
+	if asked < vain {
+		t.Errorf("asked %d times", asked)
+	}
+	r.comes(first, 4, 5)
+	eventually(t, 10*time.Second, "the old epoch is acknowledged", func() bool {
+		return slices.Contains(r.words(), wire.Ack{Epoch: first, Upto: 7})
+	})
+	r.comes(second, 2)
+	r.expect("1 2 5 b1 b2 | a 3 5 3 restore, a 6 7 2 salvage")
 }
 
 // Records of an epoch that counts from anew are dropped, and the hall says so,

@@ -65,12 +65,6 @@ func (h *hall) front(stream string) (epoch string, mark uint64, old bool) {
 	return epoch, mark, false
 }
 
-// vainly says that the agent was asked often enough for what follows the mark of
-// an epoch.
-func (h *hall) vainly(s *stream, epoch string) bool {
-	return s.about == epoch && s.vain >= h.in.vain && time.Since(s.asked) > h.in.resendPause
-}
-
 // ask has the agent send again what is missing: when nothing of it came for the
 // reorder time, or at once when it is known to have been lost here; and not too
 // often.
@@ -115,46 +109,36 @@ func (h *hall) ask(now time.Time) {
 	}
 }
 
-// force lets streams go on that wait in vain. It gives gaps to be put among
-// batches, which are all that there is to apply, and says whether there is a
-// stream that waits no longer for the end of an old epoch.
-func (h *hall) force(batches []*batch) (lost []*batch, forced bool) {
+// restored makes gaps, to be put among batches, which are all that there is to
+// apply: of what agents were asked for in vain because they have given it to the
+// owner of a database that is not ours, or no more.
+func (h *hall) restored(batches []*batch) (gaps []*batch) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for stream, s := range h.streams {
 		epoch, mark, old := h.front(stream)
-		if !h.vainly(s, epoch) {
+		if s.about != epoch || s.vain < h.in.vain || time.Since(s.asked) < h.in.resendPause {
 			continue
 		}
-		if to := s.gone(epoch, old, firstOf(batches, stream, epoch)); to > mark {
-			lost = append(lost, h.restored(stream, epoch, mark, to))
-		} else if old {
-			h.ledgers[stream].forced, forced = epoch, true
-		}
-	}
-	return lost, forced
-}
-
-// firstOf gives the first sequence of an epoch that is told of by some batches,
-// or 0.
-func firstOf(batches []*batch, stream, epoch string) (first uint64) {
-	for _, b := range batches {
-		if b.stream != stream || b.epoch != epoch {
+		to := s.gone(epoch, old, h.begins(batches, stream, epoch))
+		if to <= mark {
 			continue
 		}
-		if s := b.records[0].first(); first == 0 || s < first {
-			first = s
-		}
+		s.vain = 0
+		g := wire.Gap{Epoch: epoch, From: mark + 1, To: to, Count: to - mark, Reason: "restore"}
+		h.in.log.Warn("records were given to another database", "hall", name(h.hall), "stream", stream, "epoch", epoch, "seq", g.From, "count", g.Count,
+			"hint", "the database is new, or was put back from a copy: what the agents gave it since is lost to it")
+		r := record{Record: Record{Hall: h.hall, Stream: stream, Epoch: epoch, Sequence: to, Gap: &g,
+			Event: wire.Event{Type: wire.TypeGap, Source: h.hall.Source("central"), Time: time.Now().UTC()}}}
+		gaps = append(gaps, &batch{stream: stream, epoch: epoch, records: []record{r}})
 	}
-	return first
+	return gaps
 }
 
-// gone tells up to where the agent has given its records to the owner of a
-// database that is not ours, or no more, 0 if nowhere: of the epoch it writes,
-// those that its status counts neither as pending nor as still to come; of an
-// older one, those before the first that it has sent, though asked for more. One
-// of which it sends nothing is left to its end, which the next epoch tells.
-func (s *stream) gone(epoch string, old bool, first uint64) (to uint64) {
+// gone tells up to where an agent has none of an epoch's records any more, 0 if
+// nowhere: of the epoch that it writes, its status counts them neither as pending
+// nor as still to come; of an older one, it sent none before first, though asked.
+func (s *stream) gone(epoch string, old bool, first uint64) uint64 {
 	switch {
 	case old:
 		return max(first, 1) - 1
@@ -166,15 +150,23 @@ func (s *stream) gone(epoch string, old bool, first uint64) (to uint64) {
 	return s.agent.Last - s.agent.Pending
 }
 
-// restored makes a gap of what the agent gave away.
-func (h *hall) restored(stream, epoch string, mark, to uint64) *batch {
-	h.streams[stream].vain = 0
-	g := wire.Gap{Epoch: epoch, From: mark + 1, To: to, Count: to - mark, Reason: "restore"}
-	h.in.log.Warn("records were given to another database", "hall", name(h.hall), "stream", stream, "epoch", epoch, "seq", g.From, "count", g.Count,
-		"hint", "the database is new, or was put back from a copy: what the agents gave it since is lost to it")
-	r := record{Record: Record{Hall: h.hall, Stream: stream, Epoch: epoch, Sequence: to, Gap: &g,
-		Event: wire.Event{Type: wire.TypeGap, Source: h.hall.Source("central"), Time: time.Now().UTC()}}}
-	return &batch{stream: stream, epoch: epoch, records: []record{r}}
+// begins gives the first sequence of an epoch that some batches tell of, or where
+// the epoch after it says that it ended; 0 if they do neither.
+func (h *hall) begins(batches []*batch, stream, epoch string) (first uint64) {
+	for _, b := range batches {
+		r, at := &b.records[0], uint64(0)
+		switch {
+		case b.stream != stream:
+		case b.epoch == epoch:
+			at = r.first()
+		case h.ledgers[stream] != nil && h.ledgers[stream].waitsFor(r) == epoch:
+			at = r.Gap.From
+		}
+		if at > 0 && (first == 0 || at < first) {
+			first = at
+		}
+	}
+	return first
 }
 
 // heard takes the state of the hall's agent. On a new connection of the agent it

@@ -45,7 +45,7 @@ func suite(t *testing.T, database func(t *testing.T) string) {
 		test func(t *testing.T, url string)
 	}{
 		{"rules", testRules}, {"effect errors", testEffectErrors}, {"old epochs", testOldEpochs},
-		{"strange", testStrange}, {"fence", testFence}, {"clock", testClock}, {"restored", testRestored}, {"salvaged", testSalvaged}, {"random", testRandom},
+		{"vain", testVain}, {"strange", testStrange}, {"fence", testFence}, {"clock", testClock}, {"restored", testRestored}, {"salvaged", testSalvaged}, {"random", testRandom},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, database(t)) })
 	}
