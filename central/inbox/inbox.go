@@ -31,9 +31,9 @@
 // the same for the mark of that other one. A database that is new, or was put back
 // from a copy, lacks what the agent gave away meanwhile and no longer has: when the
 // agent's status says so, and asking was in vain, the inbox makes a gap of its own
-// of that, with the reason restore. So it does of an
-// old epoch that a new one waits for: of what is missing before the first record
-// that the agent sent of it, or all of it up to its end, when none came.
+// of that, with the reason restore. So it does of an old epoch that a new one waits
+// for: of what is missing before the first record that the agent sent of it, or up
+// to its end when none came.
 //
 // Many instances share the halls by a lease per hall in the database, whose clock
 // alone judges it. Each transaction begins with the lease, so that an instance
@@ -51,8 +51,8 @@
 // transaction, which may be of all records put aside and 1 MiB of new ones, 15 s. A
 // message that is no JSON, or whose records do not say where they stand, is counted
 // and cannot be stepped over, since nobody knows what it held; a gap that makes no
-// sense goes where rejected records go. The hall of a record is that of its topic, which the broker's
-// rules vouch for, whatever its source says.
+// sense goes where rejected records go. The hall of a record is that of its topic,
+// which the broker's rules vouch for, whatever its source says.
 package inbox
 
 import (

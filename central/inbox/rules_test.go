@@ -27,6 +27,7 @@ type rules struct {
 
 func newRules(t *testing.T, url string, effect Effect) *rules {
 	r := &rules{world: newWorld(t, url), t: t}
+	r.life = time.Minute // a hall that is left and taken again counts anew
 	r.db = r.open()
 	r.a = r.agent(hallOne)
 	r.a.items = []item{{epoch: first, sequence: 1 << 40}, {epoch: second, sequence: 1 << 40}} // it knows both, and does nothing by itself
@@ -427,6 +428,8 @@ func testRestored(t *testing.T, url string) {
 func testSalvaged(t *testing.T, url string) {
 	const third = "000003-00000002"
 	w := newWorld(t, url)
+	w.life = time.Minute
+	w.remind = 100 * time.Millisecond
 	db := w.open()
 	a := w.agent(hallOne)
 	own := func(epoch string, from, to uint64) {

@@ -281,6 +281,9 @@ func (a *agent) word(payload []byte) {
 		a.w.t.Errorf("the agent is told of %s, which it never had", word.Epoch)
 		return
 	}
+	if a.acked < start {
+		return // it holds older records, and takes this word when they are gone
+	}
 	if end > start {
 		a.acked = max(a.acked, end)
 	}
