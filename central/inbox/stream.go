@@ -20,12 +20,12 @@ type stream struct {
 	known      uint64
 	strange    string           // epoch whose records are dropped, since nothing newer came: never heard of, yet older than epoch
 	waitsFor   string           // oldest epoch that what is put aside waits for
-	about      string           // epoch that the agent was asked for last
-	vain       int              // times it was asked for that since the mark moved
+	about      string           // epoch that the agent is asked for
+	vain       int              // times it was asked in vain, see restored
 	agent      wire.StreamState // as its status had it last
 	missing    time.Time        // since when nothing came though something is missing, zero if nothing is
 	asked      time.Time
-	asks       int  // since the mark moved
+	asks       int  // of this epoch since the mark moved
 	want       bool // to ask, whatever is known
 	dropped    bool // something came that was dropped
 	renew      bool // the acknowledgement
@@ -74,6 +74,9 @@ func (h *hall) ask(now time.Time) {
 	for stream, s := range h.streams {
 		epoch, mark, old := h.front(stream)
 		behind := old || s.knownEpoch == epoch && s.known > mark
+		if s.about != epoch {
+			s.about, s.asks, s.vain = epoch, 0, 0
+		}
 		switch {
 		case !behind:
 			s.missing = time.Time{}
@@ -99,9 +102,6 @@ func (h *hall) ask(now time.Time) {
 		if h.in.publish(h.broker, h.hall.Ack(stream), ack(epoch, mark, true)) {
 			s.want, s.dropped, s.asked = false, false, now
 			s.asks++
-			if s.about != epoch {
-				s.about, s.vain = epoch, 0
-			}
 			s.vain++
 			s.resends++
 			h.in.log.Debug("asked to send again", "hall", name(h.hall), "stream", stream, "epoch", epoch, "seq", mark+1)
