@@ -34,14 +34,15 @@ type place struct{ stream, epoch string }
 type outcome struct {
 	ledgers map[string]*ledger
 	books   map[place]*counts
-	touched map[place]bool // to be acknowledged: something of it came, taken now or before
-	changed map[place]bool // marks to be written
-	parked  []*batch       // what is left
-	stop    error          // why it went no further
+	touched map[place]bool    // to be acknowledged: something of it came, taken now or before
+	changed map[place]bool    // marks to be written
+	strange map[string]string // epochs that were never heard of and are older than the newest, by stream
+	parked  []*batch          // what is left
+	stop    error             // why it went no further
 }
 
 func newOutcome(ledgers map[string]*ledger) *outcome {
-	return &outcome{ledgers: ledgers, books: map[place]*counts{}, touched: map[place]bool{}, changed: map[place]bool{}}
+	return &outcome{ledgers: ledgers, books: map[place]*counts{}, touched: map[place]bool{}, changed: map[place]bool{}, strange: map[string]string{}}
 }
 
 func (o *outcome) ledger(stream string) *ledger {
@@ -56,6 +57,14 @@ func (o *outcome) book(p place) *counts {
 		o.books[p] = newCounts()
 	}
 	return o.books[p]
+}
+
+// late counts a record that is dropped.
+func (o *outcome) late(p place) {
+	o.book(p).late++
+	if o.ledgers[p.stream].stranger(p.epoch) {
+		o.strange[p.stream] = p.epoch
+	}
 }
 
 // mode of giving a record to the effect.
@@ -80,9 +89,6 @@ func (h *hall) apply(ctx context.Context, tx *sql.Tx, batches []*batch, m mode) 
 	ledgers, err := rows.ledgers(ctx)
 	if err != nil {
 		return nil, err
-	}
-	for stream, l := range ledgers {
-		l.forced = h.forced(stream)
 	}
 	o := newOutcome(ledgers)
 	for i, b := range batches {
@@ -116,7 +122,7 @@ func (h *hall) walk(ctx context.Context, rows rows, o *outcome, b *batch, m mode
 		r := &b.records[i]
 		switch l.judge(r) {
 		case late:
-			o.book(p).late++
+			o.late(p)
 			continue
 		case duplicate:
 			o.book(p).duplicates++
@@ -223,7 +229,7 @@ func still(ledgers map[string]*ledger, batches []*batch) (*outcome, bool) {
 				break
 			}
 			if v == late {
-				o.book(p).late++
+				o.late(p)
 				continue
 			}
 			o.book(p).duplicates++

@@ -1,9 +1,11 @@
 package inbox
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +21,8 @@ const (
 
 	mostParked = 4 << 20 // bytes of a hall's messages that are put aside
 	groupBytes = 1 << 20 // of messages in one transaction, beside those put aside
+
+	hintStrange = "if the gateway's disk was replaced, its epochs count anew: put its boot file back; or stop all instances, delete the hall's rows of inbox_mark, start them again"
 
 	retryFirst = 100 * time.Millisecond // after an error, doubling
 	retryMost  = 5 * time.Second
@@ -38,8 +42,8 @@ type hall struct {
 	token  int64
 	since  time.Time
 	wake   chan struct{}
-	quit   chan struct{}
-	once   sync.Once
+	ctx    context.Context // of run, and of the transaction it is in
+	stop   context.CancelFunc
 
 	mu      sync.Mutex
 	waiting []arrival
@@ -56,19 +60,18 @@ type hall struct {
 	retry   time.Time // not before
 }
 
-// newHall must be run to serve anything.
-func newHall(in *Inbox, broker Broker, l lease) *hall {
+// newHall must be run to serve anything, until ctx ends or stop is called.
+func newHall(ctx context.Context, in *Inbox, broker Broker, l lease) *hall {
 	h := &hall{
 		in: in, broker: broker, hall: l.hall, token: l.token, since: time.Now(),
-		wake: make(chan struct{}, 1), quit: make(chan struct{}), streams: map[string]*stream{},
+		wake: make(chan struct{}, 1), streams: map[string]*stream{},
 	}
+	h.ctx, h.stop = context.WithCancel(ctx)
 	for _, s := range in.opts.Streams {
 		h.streams[s] = &stream{book: newCounts(), renew: true}
 	}
 	return h
 }
-
-func (h *hall) stop() { h.once.Do(func() { close(h.quit) }) }
 
 // arrived takes a message, or drops it when too many wait.
 func (h *hall) arrived(stream string, payload []byte) {
@@ -116,14 +119,13 @@ func (h *hall) take() (batches []*batch) {
 	return batches
 }
 
-// run applies what comes until ctx or the lease ends.
-func (h *hall) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+// run applies what comes until it is stopped or the lease ends.
+func (h *hall) run() error {
+	defer h.stop()
 	tick := time.NewTicker(h.in.opts.Reorder / 4)
 	defer tick.Stop()
 	for {
-		if err := h.turn(ctx); errors.Is(err, errLost) {
+		if err := h.turn(); errors.Is(err, errLost) {
 			return err
 		}
 		h.renew()
@@ -135,9 +137,7 @@ func (h *hall) run(ctx context.Context) error {
 			again = time.After(time.Until(h.retry))
 		}
 		select {
-		case <-ctx.Done():
-			return nil
-		case <-h.quit:
+		case <-h.ctx.Done():
 			return nil
 		case <-h.wake:
 		case <-tick.C:
@@ -147,51 +147,47 @@ func (h *hall) run(ctx context.Context) error {
 }
 
 // turn applies what waits, unless it is too early to try again.
-func (h *hall) turn(ctx context.Context) error {
-	for !h.over(ctx) && !time.Now().Before(h.retry) {
+func (h *hall) turn() error {
+	for h.ctx.Err() == nil && !time.Now().Before(h.retry) {
 		if h.ledgers == nil {
-			if err := h.load(ctx); err != nil {
-				return h.fail(ctx, err)
+			if err := h.load(); err != nil {
+				return h.fail(err)
 			}
 		}
-		var fresh []*batch
+		batches := h.parked
 		if h.failed == 0 { // else what there is must do first
-			if fresh = h.take(); len(fresh) == 0 && !h.force() {
+			fresh := h.take()
+			batches = append(batches, fresh...)
+			lost := h.restored(batches)
+			if len(fresh)+len(lost) == 0 {
 				return nil
 			}
+			batches = append(batches, lost...)
 		}
-		batches := append(h.parked, fresh...)
 		inOrder(batches)
-		o, err := h.process(ctx, batches)
+		o, err := h.process(batches)
 		if err != nil {
 			h.parked = batches
-			return h.fail(ctx, err)
+			return h.fail(err)
 		}
 		h.ledgers = o.ledgers
 		h.settle(o, time.Now())
 		if o.stop != nil {
-			return h.fail(ctx, o.stop)
+			return h.fail(o.stop)
 		}
 		h.recover()
 	}
 	return nil
 }
 
-func (h *hall) over(ctx context.Context) bool {
-	select {
-	case <-h.quit:
-		return true
-	default:
-		return ctx.Err() != nil
-	}
-}
-
 // process applies batches in one transaction, or in none if that changes nothing.
-func (h *hall) process(ctx context.Context, batches []*batch) (o *outcome, err error) {
+func (h *hall) process(batches []*batch) (o *outcome, err error) {
 	if o, ok := still(h.ledgers, batches); ok {
 		return o, nil
 	}
 	try := func(m mode) error {
+		ctx, cancel := context.WithTimeout(h.ctx, h.in.txLimit)
+		defer cancel()
 		return h.in.opts.Store.Tx(ctx, func(tx *sql.Tx) (err error) {
 			o, err = h.apply(h.in.opts.Store.Statements(ctx), tx, batches, m)
 			return err
@@ -208,7 +204,9 @@ func (h *hall) rows(tx *sql.Tx) rows {
 }
 
 // load reads the marks and the books.
-func (h *hall) load(ctx context.Context) error {
+func (h *hall) load() error {
+	ctx, cancel := context.WithTimeout(h.ctx, h.in.txLimit)
+	defer cancel()
 	var ledgers map[string]*ledger
 	var books map[string]*counts
 	err := h.in.opts.Store.Tx(ctx, func(tx *sql.Tx) (err error) {
@@ -248,8 +246,8 @@ func (h *hall) load(ctx context.Context) error {
 }
 
 // fail has the next try wait.
-func (h *hall) fail(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, errLost) {
+func (h *hall) fail(err error) error {
+	if h.ctx.Err() != nil || errors.Is(err, errLost) {
 		return err
 	}
 	h.retry = time.Now().Add(min(retryMost, retryFirst<<min(h.failed, 10)))
@@ -280,15 +278,17 @@ func (h *hall) settle(o *outcome, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	bytes := 0
-	before := map[*stream]string{}
 	for _, s := range h.streams {
-		before[s], s.waitsFor = s.waitsFor, ""
+		s.waitsFor = ""
 	}
 	h.parked = slices.DeleteFunc(o.parked, func(b *batch) bool {
 		s := h.streams[b.stream]
 		if o.stop == nil {
 			s.know(b.epoch, b.last())
-			s.waitsFor = max(s.waitsFor, o.ledgers[b.stream].waitsFor(&b.records[0]))
+			waits := cmp.Or(o.ledgers[b.stream].waitsFor(&b.records[0]), b.epoch)
+			if s.waitsFor == "" || waits < s.waitsFor {
+				s.waitsFor = waits
+			}
 		}
 		bytes += b.bytes
 		if bytes > mostParked {
@@ -297,11 +297,6 @@ func (h *hall) settle(o *outcome, now time.Time) {
 		}
 		return false
 	})
-	for s, waited := range before {
-		if s.waitsFor != waited {
-			s.vain = 0
-		}
-	}
 	for p, c := range o.books {
 		h.streams[p.stream].book.add(c)
 	}
@@ -310,12 +305,18 @@ func (h *hall) settle(o *outcome, now time.Time) {
 		if l == nil {
 			continue
 		}
-		l.forced = false
 		epoch := l.current()
 		if mark := l.marks[epoch]; epoch != s.epoch || mark != s.mark {
 			s.epoch, s.mark, s.since = epoch, mark, now
 			s.progress(now)
 		}
+	}
+	for stream, epoch := range o.strange {
+		s := h.streams[stream]
+		if s.strange == "" {
+			h.in.log.Error("records are dropped", "hall", name(h.hall), "stream", stream, "epoch", epoch, "err", "epoch is older than "+s.epoch+" and was never heard of", "hint", hintStrange)
+		}
+		s.strange = epoch
 	}
 	for p := range o.touched {
 		mark := o.ledgers[p.stream].marks[p.epoch]
@@ -364,6 +365,9 @@ func (h *hall) describe(v *Hall) {
 	defer h.mu.Unlock()
 	v.Serving, v.Since, v.Err, v.Waiting = true, h.since, h.trouble, len(h.waiting)
 	for _, name := range h.in.opts.Streams {
+		if s := h.streams[name]; v.Err == "" && s.strange != "" {
+			v.Err = fmt.Sprintf("records of %s are dropped: epoch %s is older than %s and was never heard of; %s", name, s.strange, s.epoch, hintStrange)
+		}
 		v.Streams = append(v.Streams, h.streams[name].describe(name))
 	}
 }

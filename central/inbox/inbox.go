@@ -19,28 +19,40 @@
 // the agent knows the old one: when more of that is missing here, the new epoch
 // waits until it was asked for four times.
 //
+// An agent that lost its disk may count its epochs anew. What comes of an epoch
+// that was never heard of and sorts before the newest is dropped, and the status
+// of the hall says so with a hint: nobody here can tell a new disk from an old one
+// that was put back, and to take the agent's word for it would give records their
+// effect twice.
+//
 // Gaps. A gap counts as the record that carries its last sequence. The effect is
 // given of a gap only what this consumer has not had: of one that reaches below
 // the mark, the part above it. A gap that names another epoch than its own does
 // the same for the mark of that other one. A database that is new, or was put back
 // from a copy, lacks what the agent gave away meanwhile and no longer has: when the
 // agent's status says so, and asking was in vain, the inbox makes a gap of its own
-// of that, with the reason restore.
+// of that, with the reason restore. So it does of an old epoch that a new one waits
+// for: of what is missing before the first record that the agent sent of it, or up
+// to its end when none came.
 //
 // Many instances share the halls by a lease per hall in the database, whose clock
 // alone judges it. Each transaction begins with the lease, so that an instance
-// that lost it cannot apply anything. Every instance listens to all halls, and
+// that lost it cannot apply anything. One that could not renew its leases for as
+// long as they live, by its own clock, leaves its halls, and acknowledges nothing
+// more; so does one that has no connection to the broker for as long, and counts
+// no more among those that share. Every instance listens to all halls, and
 // drops at the topic what it does not hold: MQTT 3.1.1 has no shared
 // subscriptions, to subscribe hall by hall would put a round trip and a loss into
 // each take-over, and to drop a message unread costs a microsecond. Halls are
 // found by their status, which is retained, or by their records; the table of
 // leases remembers them.
 //
-// Limits: an effect has IdleLimit of package store between two statements. A
+// Limits: an effect has IdleLimit of package store between two statements, and a
+// transaction, which may be of all records put aside and 1 MiB of new ones, 15 s. A
 // message that is no JSON, or whose records do not say where they stand, is counted
 // and cannot be stepped over, since nobody knows what it held; a gap that makes no
-// sense goes where rejected records go. The hall of a record is that of its topic, which the broker's
-// rules vouch for, whatever its source says.
+// sense goes where rejected records go. The hall of a record is that of its topic,
+// which the broker's rules vouch for, whatever its source says.
 package inbox
 
 import (
@@ -107,6 +119,7 @@ type Options struct {
 
 const (
 	leaseLife   = 3 * time.Second
+	txLimit     = 15 * time.Second        // for a transaction of a hall: its database may be gone without a word
 	leaseLook   = 500 * time.Millisecond  // at the leases
 	resendPause = 5200 * time.Millisecond // the agent allows one in 5 s, by its own clock
 	resendMost  = time.Minute
@@ -121,14 +134,17 @@ type Inbox struct {
 	log         *slog.Logger
 	resendPause time.Duration
 	vain        int // times to ask, see the constant
+	txLimit     time.Duration
 	leaseLife   time.Duration
 	leaseLook   time.Duration
-	news        chan struct{} // to the loop of leases: look now
-	session     atomic.Pointer[context.Context]
-	waiting     atomic.Int64 // bytes of messages, of all halls
+	news        chan struct{}                   // to the loop of leases: look now
+	session     atomic.Pointer[context.Context] // the newest
+	waiting     atomic.Int64                    // bytes of messages, of all halls
 
 	mu         sync.RWMutex
 	status     Status
+	connected  bool      // to the broker
+	away       time.Time // since when it is not
 	held       map[wire.Hall]*hall
 	leases     []lease // as of the last look
 	known      map[wire.Hall]bool
@@ -145,7 +161,7 @@ func New(o Options) *Inbox {
 		o.Reorder = 2 * time.Second
 	}
 	return &Inbox{
-		opts: o, log: o.Log, resendPause: resendPause, vain: vain, leaseLife: leaseLife, leaseLook: leaseLook,
+		opts: o, log: o.Log, resendPause: resendPause, vain: vain, txLimit: txLimit, leaseLife: leaseLife, leaseLook: leaseLook,
 		news: make(chan struct{}, 1),
 		held: map[wire.Hall]*hall{}, known: map[wire.Hall]bool{}, told: map[wire.Hall]wire.Status{},
 		status: Status{Service: o.Service, Instance: o.Instance, Since: time.Now()},

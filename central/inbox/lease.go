@@ -19,9 +19,8 @@ type lease struct {
 	holder string
 	token  int64
 	left   time.Duration // until it ends, by the database's clock
+	free   bool
 }
-
-func (l lease) free() bool { return l.holder == "" || l.left < 0 }
 
 // plan is what an instance has to do about the leases.
 type plan struct{ take, release []lease }
@@ -42,7 +41,7 @@ func share(me string, instances []string, leases []lease) (p plan) {
 		switch {
 		case l.holder == me:
 			mine = append(mine, l)
-		case l.free():
+		case l.free:
 			free = append(free, l)
 		}
 	}
@@ -56,12 +55,21 @@ func share(me string, instances []string, leases []lease) (p plan) {
 	return p
 }
 
+// free is what the row of a lease must be to be taken, $1 being twice its life.
+// One that would live longer than it can is from before the database's clock was
+// set back; that much of it may be a clock that is being adjusted.
+func (in *Inbox) free() string {
+	now := in.opts.Store.Now()
+	return "(holder = '' OR expires < " + now + " OR expires > " + now + " + $1)"
+}
+
 // look reads the leases and which instances are alive.
 func (in *Inbox) look(ctx context.Context) (leases []lease, instances []string, err error) {
 	db, now := in.opts.Store, in.opts.Store.Now()
 	err = db.View(ctx, func(tx *sql.Tx) error {
 		leases, instances = nil, nil
-		rows, err := tx.QueryContext(ctx, "SELECT hall, holder, token, expires - "+now+" FROM inbox_lease WHERE service = $1 ORDER BY hall", in.opts.Service)
+		rows, err := tx.QueryContext(ctx, "SELECT hall, holder, token, expires - "+now+", CASE WHEN "+in.free()+" THEN 1 ELSE 0 END FROM inbox_lease WHERE service = $2 ORDER BY hall",
+			2*in.leaseLife.Milliseconds(), in.opts.Service)
 		if err != nil {
 			return err
 		}
@@ -69,12 +77,12 @@ func (in *Inbox) look(ctx context.Context) (leases []lease, instances []string, 
 		for rows.Next() {
 			var l lease
 			var hall string
-			var left int64
-			if err := rows.Scan(&hall, &l.holder, &l.token, &left); err != nil {
+			var left, free int64
+			if err := rows.Scan(&hall, &l.holder, &l.token, &left, &free); err != nil {
 				return err
 			}
 			l.hall.Area, l.hall.ID, _ = strings.Cut(hall, "/")
-			l.left = time.Duration(left) * time.Millisecond
+			l.left, l.free = time.Duration(left)*time.Millisecond, free == 1
 			if len(in.opts.Halls) == 0 || slices.Contains(in.opts.Halls, l.hall) {
 				leases = append(leases, l)
 			}
@@ -82,7 +90,7 @@ func (in *Inbox) look(ctx context.Context) (leases []lease, instances []string, 
 		if err := rows.Err(); err != nil {
 			return err
 		}
-		others, err := tx.QueryContext(ctx, "SELECT instance FROM inbox_instance WHERE service = $1 AND seen > "+now+" - $2", in.opts.Service, in.leaseLife.Milliseconds())
+		others, err := tx.QueryContext(ctx, "SELECT instance FROM inbox_instance WHERE service = $1 AND seen > "+now+" - $2 AND seen <= "+now+" + $2", in.opts.Service, in.leaseLife.Milliseconds())
 		if err != nil {
 			return err
 		}
@@ -119,8 +127,8 @@ func (in *Inbox) renew(ctx context.Context, tx *sql.Tx) error {
 func (in *Inbox) take(ctx context.Context, tx *sql.Tx, l lease) (bool, error) {
 	db := in.opts.Store
 	var one int
-	err := tx.QueryRowContext(ctx, "SELECT 1 FROM inbox_lease WHERE service = $1 AND hall = $2 AND token = $3 AND (holder = '' OR expires < "+db.Now()+")"+db.ForUpdateFree(),
-		in.opts.Service, name(l.hall), l.token).Scan(&one)
+	err := tx.QueryRowContext(ctx, "SELECT 1 FROM inbox_lease WHERE service = $2 AND hall = $3 AND token = $4 AND "+in.free()+db.ForUpdateFree(),
+		2*in.leaseLife.Milliseconds(), in.opts.Service, name(l.hall), l.token).Scan(&one)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}

@@ -137,7 +137,7 @@ func TestTortureKilled(t *testing.T) {
 	url := filepath.Join(t.TempDir(), "central.db")
 	w, a := childWorld(t, url)
 	db := w.open()
-	rounds := pick(20, 200)
+	rounds := pick(6, 200)
 	for round := range rounds {
 		c := startChild(t, "consume", url)
 		c.wait(t, "acknowledged")

@@ -21,6 +21,14 @@ type record struct {
 	index   int // in message
 }
 
+// first sequence that the record stands for.
+func (r *record) first() uint64 {
+	if r.Gap != nil && r.Gap.Epoch == r.Epoch {
+		return r.Gap.From
+	}
+	return r.Sequence
+}
+
 // raw gives the event as it came.
 func (r *record) raw() []byte {
 	var events []json.RawMessage
@@ -127,8 +135,7 @@ const (
 
 // ledger is the marks of one stream.
 type ledger struct {
-	marks  map[string]uint64 // by epoch
-	forced bool              // the agent was asked in vain for what a new epoch waits for
+	marks map[string]uint64 // by epoch
 }
 
 func newLedger() *ledger { return &ledger{marks: map[string]uint64{}} }
@@ -153,22 +160,23 @@ func (l *ledger) current() string {
 	return slices.Min(slices.Collect(maps.Keys(l.marks)))
 }
 
+// stranger tells of an epoch that nobody knows but that sorts before the newest.
+func (l *ledger) stranger(epoch string) bool {
+	_, known := l.marks[epoch]
+	return !known && epoch < l.taken()
+}
+
 // judge says what is to be done with a record.
 func (l *ledger) judge(r *record) verdict {
-	mark, known := l.marks[r.Epoch]
-	closed := r.Epoch < l.taken()
-	first := r.Sequence
-	if r.Gap != nil && r.Gap.Epoch == r.Epoch {
-		first = r.Gap.From
-	}
+	mark, closed := l.marks[r.Epoch], r.Epoch < l.taken()
 	switch {
-	case closed && !known:
+	case l.stranger(r.Epoch):
 		return late
 	case r.Sequence <= mark:
 		return duplicate
-	case l.waitsFor(r) != "" && !l.forced:
+	case l.waitsFor(r) != "":
 		return hole
-	case first <= mark+1:
+	case r.first() <= mark+1:
 		return next
 	case closed:
 		return late
@@ -178,9 +186,9 @@ func (l *ledger) judge(r *record) verdict {
 
 // waitsFor gives the epoch that must be complete before a record that begins
 // another: what the agent saved of it goes first, and its gap tells from where on
-// it knows of nothing more. "" when it need not wait.
+// it knows of nothing more. "" when it need not wait, as for a closed epoch.
 func (l *ledger) waitsFor(r *record) string {
-	if r.Gap == nil || r.Gap.Epoch >= r.Epoch || r.Sequence != l.marks[r.Epoch]+1 {
+	if r.Gap == nil || r.Gap.Epoch >= r.Epoch || r.Gap.Epoch < l.taken() || r.Sequence != l.marks[r.Epoch]+1 {
 		return ""
 	}
 	if l.marks[r.Gap.Epoch]+1 < r.Gap.From { // of one that was never heard of, all is missing

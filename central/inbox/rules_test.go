@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type rules struct {
 
 func newRules(t *testing.T, url string, effect Effect) *rules {
 	r := &rules{world: newWorld(t, url), t: t}
+	r.life = time.Minute // a hall that is left and taken again counts anew
 	r.db = r.open()
 	r.a = r.agent(hallOne)
 	r.a.items = []item{{epoch: first, sequence: 1 << 40}, {epoch: second, sequence: 1 << 40}} // it knows both, and does nothing by itself
@@ -168,15 +170,31 @@ func testRules(t *testing.T, url string) {
 	r.publish(hallOne.Stream("visits"), []byte(`[{"stream":"visits","epoch":"x","sequence":"1"}]`))
 	r.books("malformed", func(s Stream) bool { return s.Malformed == 2 })
 
-	// Nobody is asked who is not there; one who is, when he says that he has more.
-	want := wire.Ack{Epoch: second, Upto: 2, Resend: true}
-	r.say("000001-000000001", wire.Lost, second, 9, 7)
-	time.Sleep(100 * time.Millisecond)
-	if slices.Contains(r.words(), want) {
-		t.Error("an agent that is away was asked")
-	}
+	// An agent is asked when it says that it has more.
 	r.say("000001-000000002", wire.Ready, second, 9, 7)
-	eventually(t, 10*time.Second, "asked", func() bool { return slices.Contains(r.words(), want) })
+	eventually(t, 10*time.Second, "asked", func() bool { return slices.Contains(r.words(), wire.Ack{Epoch: second, Upto: 2, Resend: true}) })
+}
+
+// Nobody is asked who is not there, however long something is missing.
+func TestAskedIfThere(t *testing.T) {
+	w := newWorld(t, "")
+	a := w.agent(hallOne)
+	a.add(first, 9)
+	session := t.Context()
+	l := &link{w: w, in: New(Options{Streams: []string{"visits"}, Reorder: time.Second, Log: testLog()})}
+	l.in.session.Store(&session)
+	h := newHall(session, l.in, l, lease{hall: hallOne})
+	now := time.Now()
+	for i, state := range []wire.AgentState{wire.Ready, wire.Lost, wire.Stopping, wire.Degraded} {
+		h.heard(wire.Status{State: state, Streams: map[string]wire.StreamState{"visits": {Epoch: first, Last: 9, Pending: 9}}}, false, i == 0)
+		for range 10 {
+			now = now.Add(time.Hour)
+			h.ask(now)
+		}
+		if want := []int{10, 10, 10, 20}[i]; len(a.words) != want {
+			t.Errorf("asked %d times, want %d, when it is %s", len(a.words), want, state)
+		}
+	}
 }
 
 // What an effect will never take is put aside, with all it did undone; what it
@@ -271,15 +289,79 @@ func testOldEpochs(t *testing.T, url string) {
 	r.books("late", func(s Stream) bool { return s.Late == 2 })
 	r.comes(second, 2)
 	r.expect("1 2 b1 b2")
+
+	// One that begins with what an old store lost waits for nothing that is closed.
+	r.a.add("000003-00000002", 1)
+	r.gap("000003-00000002", 1, wire.Gap{Epoch: first, From: 9, To: 9, Count: 1, Reason: "salvage"})
+	r.expect("1 2 b1 b2 000003-00000002/1 | a 9 9 1 salvage")
+}
+
+// A new epoch waits for the end of the old one, but not for ever. What comes of it
+// then is acknowledged, so that the agent gets rid of it.
+func testVain(t *testing.T, url string) {
+	r := newRules(t, url, write)
+	r.comes(first, 1, 2)
+	r.expect("1 2")
+	r.gap(second, 1, wire.Gap{Epoch: first, From: 6, To: 7, Count: 2, Reason: "salvage"})
+	r.expect("1 2 5 b1 | a 3 5 3 restore, a 6 7 2 salvage")
+	asked := 0
+	for _, w := range r.words() {
+		if w == (wire.Ack{Epoch: first, Upto: 2, Resend: true}) {
+			asked++
+		}
+	}
+	if asked < vain {
+		t.Errorf("asked %d times", asked)
+	}
+	r.comes(first, 4, 5)
+	eventually(t, 10*time.Second, "the old epoch is acknowledged", func() bool {
+		return slices.Contains(r.words(), wire.Ack{Epoch: first, Upto: 7})
+	})
+	r.comes(second, 2)
+	r.expect("1 2 5 b1 b2 | a 3 5 3 restore, a 6 7 2 salvage")
+}
+
+// Records of an epoch that counts from anew are dropped, and the hall says so,
+// until the newest epoch goes on.
+func testStrange(t *testing.T, url string) {
+	r := newRules(t, url, write)
+	trouble := func() string {
+		for _, h := range r.l.in.Status().Halls {
+			if h.ID == hallOne.ID {
+				return h.Err
+			}
+		}
+		return ""
+	}
+	r.comes(first, 1)
+	r.comes(second, 1)
+	r.expect("1 b1")
+	r.comes(first, 3) // late, too, but of an epoch that was heard of
+	r.books("late", func(s Stream) bool { return s.Late == 1 })
+	if got := trouble(); got != "" {
+		t.Error(got)
+	}
+	r.comes("000001-00000007", 1, 2)
+	r.books("late", func(s Stream) bool { return s.Late == 3 })
+	if got := trouble(); !strings.HasPrefix(got, "records of visits are dropped: epoch 000001-00000007 is older than "+second) || !strings.Contains(got, "boot file") {
+		t.Errorf("the hall says %q", got)
+	}
+	r.comes(second, 2)
+	r.expect("1 b1 b2")
+	eventually(t, 10*time.Second, "the trouble is over", func() bool { return trouble() == "" })
 }
 
 // An instance whose lease was taken applies nothing, though nobody told it.
 func testFence(t *testing.T, url string) {
 	r := newRules(t, url, write)
+	r.l.stop()
+	r.life = time.Hour
+	r.l = r.begin("b", write, true)
+	eventually(t, 10*time.Second, "the hall is served", func() bool { return r.l.serves() == 1 })
 	r.comes(first, 1)
 	r.expect("1")
 	if err := r.db.Tx(t.Context(), func(tx *sql.Tx) error {
-		_, err := tx.Exec("UPDATE inbox_lease SET holder = 'thief', token = token + 1, expires = expires + 3600000")
+		_, err := tx.Exec("UPDATE inbox_lease SET holder = 'thief', token = token + 1")
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -292,6 +374,28 @@ func testFence(t *testing.T, url string) {
 	r.expect("1")
 }
 
+// The database's clock is set back while an instance is dead: neither that
+// instance nor its lease counts.
+func testClock(t *testing.T, url string) {
+	r := newRules(t, url, write)
+	r.l.stop()
+	hour := time.Hour.Milliseconds()
+	if err := r.db.Tx(t.Context(), func(tx *sql.Tx) error {
+		if _, err := tx.Exec("INSERT INTO inbox_instance (service, instance, seen) VALUES ('queue', 'dead', "+r.db.Now()+" + $1)", hour); err != nil {
+			return err
+		}
+		_, err := tx.Exec("UPDATE inbox_lease SET holder = 'dead', token = token + 1, expires = "+r.db.Now()+" + $1", hour)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r.l = r.begin("b", write, true)
+	eventually(t, 10*time.Second, "the hall is served", func() bool { return r.l.serves() == 1 })
+	if n := r.l.in.Status().Instances; n != 1 {
+		t.Errorf("%d instances", n)
+	}
+}
+
 // A database that is new lacks what the agent gave away before: it gets a gap of
 // that, but only once the agent was asked, and none of what the agent still has.
 func testRestored(t *testing.T, url string) {
@@ -299,20 +403,57 @@ func testRestored(t *testing.T, url string) {
 	r.say("000001-000000001", wire.Ready, first, 9, 3) // up to 6 were given away
 	r.comes(first, 9)
 	r.expect("6 | a 1 6 6 restore")
-	asked := 0
-	for _, w := range r.words() {
-		if w.Resend && w == (wire.Ack{Epoch: first, Resend: true}) {
-			asked++
+	asked := func(upto uint64) (n int) {
+		for _, w := range r.words() {
+			if w == (wire.Ack{Epoch: first, Upto: upto, Resend: true}) {
+				n++
+			}
 		}
+		return n
 	}
-	if asked < vain {
-		t.Errorf("asked %d times", asked)
+	if n := asked(0); n < vain {
+		t.Errorf("asked %d times", n)
 	}
-	time.Sleep(10 * r.l.in.resendPause)
+	eventually(t, 10*time.Second, "asked in vain for what the agent has", func() bool { return asked(6) > vain })
 	r.comes(first, 8)
 	r.comes(first, 7)
 	r.expect("6 7 8 9 | a 1 6 6 restore")
 	r.say("000001-000000001", wire.Ready, first, 20, 0) // nothing is left to come
 	r.expect("6 7 8 9 20 | a 1 6 6 restore, a 10 20 11 restore")
 	r.books("books", func(s Stream) bool { return s.Gaps["restore"] == 17 && s.Mark == 20 })
+}
+
+// A database that is new, and an agent that still holds salvaged records of two
+// old epochs: they have their effect, and the agent gets rid of all it has.
+func testSalvaged(t *testing.T, url string) {
+	const third = "000003-00000002"
+	w := newWorld(t, url)
+	w.life = time.Minute
+	w.remind = 100 * time.Millisecond
+	db := w.open()
+	a := w.agent(hallOne)
+	own := func(epoch string, from, to uint64) {
+		for s := from; s <= to; s++ {
+			a.items = append(a.items, item{epoch: epoch, sequence: s})
+		}
+	}
+	own(first, 51, 60)
+	a.items = append(a.items, item{second, 1, &wire.Gap{Epoch: first, From: 61, To: 60, Reason: "salvage"}})
+	own(second, 2, 5)
+	a.items = append(a.items, item{third, 1, &wire.Gap{Epoch: second, From: 6, To: 7, Count: 2, Reason: "salvage"}})
+	own(third, 2, 3)
+	l := w.begin("a", write, true)
+	random := rand.New(rand.NewPCG(1, 1))
+	eventually(t, 20*time.Second, "all acknowledged", func() bool {
+		a.say("000001-000000001", wire.Ready)
+		a.send(random, 0)
+		return a.done()
+	})
+	s := l.books(hallOne)
+	l.stop()
+	a.items = slices.Insert(a.items, 0, item{first, 50, &wire.Gap{Epoch: first, From: 1, To: 50, Count: 50, Reason: "restore"}})
+	a.check(db)
+	if s.Late != 0 || s.Gaps["restore"] != 50 || s.Gaps["salvage"] != 2 || s.Epoch != third {
+		t.Errorf("%+v", s)
+	}
 }

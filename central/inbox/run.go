@@ -12,7 +12,8 @@ const goodbye = 2 * time.Second // for giving leases back
 
 // Run serves halls until ctx ends: it takes its share of the leases, gives back
 // what is too much, and at the end all of them. It returns an error only when the
-// tables cannot be made. broker must live on until Run has returned.
+// tables cannot be made, or the leases of an instance of the same name cannot be
+// taken over. broker must live on until Run has returned.
 func (in *Inbox) Run(ctx context.Context, broker Broker) error {
 	if err := in.opts.Store.Migrate(ctx, "inbox", tables); err != nil {
 		return err
@@ -43,12 +44,17 @@ func (in *Inbox) sessions(ctx context.Context, broker Broker) {
 			return // ctx has ended, or the broker's client
 		}
 		in.session.Store(&s)
+		in.mu.Lock()
+		in.connected = true
+		in.mu.Unlock()
+		signal(in.news)
 		select {
 		case <-s.Done():
 		case <-ctx.Done():
 			return
 		}
 		in.mu.Lock()
+		in.connected, in.away = false, time.Now()
 		clear(in.told) // who is there, the next connection tells
 		for _, h := range in.held {
 			h.alone()
@@ -57,17 +63,40 @@ func (in *Inbox) sessions(ctx context.Context, broker Broker) {
 	}
 }
 
-// lead looks at the leases again and again and does what share says.
+// online says that halls can be served: a connection to the broker that comes
+// back within the life of a lease leaves them where they are.
+func (in *Inbox) online() bool {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	return in.connected || time.Since(in.away) < in.leaseLife
+}
+
+// disown stops serving all halls.
+func (in *Inbox) disown() {
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	for _, h := range in.held {
+		h.stop()
+	}
+}
+
+// lead looks at the leases again and again and does what share says. When they
+// could not be renewed for as long as they live, the halls may be another's.
 func (in *Inbox) lead(ctx context.Context, broker Broker, wg *sync.WaitGroup) {
 	tick := time.NewTicker(in.leaseLook)
 	defer tick.Stop()
 	var renewed time.Time
+	guard := time.AfterFunc(in.leaseLife, in.disown)
+	defer guard.Stop()
 	for {
 		bounded, cancel := context.WithTimeout(ctx, in.leaseLife)
 		err := in.lookOnce(ctx, bounded, broker, wg, &renewed)
 		cancel()
 		if ctx.Err() != nil {
 			return
+		}
+		if left := time.Until(renewed.Add(in.leaseLife)); left > 0 {
+			guard.Reset(left)
 		}
 		in.mu.Lock()
 		news := (err == nil) != (in.status.Err == "")
@@ -103,6 +132,17 @@ func (in *Inbox) lookOnce(ctx, bounded context.Context, broker Broker, wg *sync.
 	found := in.discovered
 	in.mu.Unlock()
 
+	if !in.online() {
+		in.disown() // each gives its lease back when it has ended
+		if renewed.IsZero() {
+			return nil
+		}
+		*renewed = time.Time{}
+		if err := in.leave(bounded); err != nil {
+			return fmt.Errorf("sign off: %w", err)
+		}
+		return nil
+	}
 	in.follow(ctx, leases, broker, wg)
 	p := share(in.opts.Instance, instances, leases)
 	for _, l := range p.release {
@@ -155,7 +195,7 @@ func (in *Inbox) follow(ctx context.Context, leases []lease, broker Broker, wg *
 		case h != nil && (!ours || h.token != l.token):
 			h.stop()
 		case h == nil && ours && ctx.Err() == nil:
-			h = newHall(in, broker, l)
+			h = newHall(ctx, in, broker, l)
 			if state, ok := in.told[l.hall]; ok {
 				h.heard(state, false, true)
 			}
@@ -174,14 +214,14 @@ func (in *Inbox) holder(l lease) *hall {
 // serve runs one hall and gives its lease back.
 func (in *Inbox) serve(ctx context.Context, h *hall) {
 	in.log.Info("hall taken", "hall", name(h.hall), "token", h.token)
-	err := h.run(ctx)
+	err := h.run()
+	if ctx.Err() == nil { // else the last acknowledgements go out with the client's farewell
+		h.forget()
+	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 	defer cancel()
 	if failed := in.release(last, h.hall, h.token); failed != nil {
 		in.log.Warn("lease not given back", "hall", name(h.hall), "err", failed, "hint", "it ends by itself")
-	}
-	if ctx.Err() == nil { // else the last acknowledgements go out with the client's farewell
-		h.forget()
 	}
 	in.log.Info("hall left", "hall", name(h.hall), "token", h.token, "err", err)
 	in.mu.Lock()

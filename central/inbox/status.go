@@ -19,7 +19,7 @@ type Status struct {
 }
 
 // Hall is one of all known halls. Of those that another instance serves only the
-// lease is known.
+// lease is known. Durations are nanoseconds in JSON.
 type Hall struct {
 	Area    string        `json:"area"`
 	ID      string        `json:"id"`
@@ -30,7 +30,7 @@ type Hall struct {
 	Serving bool      `json:"serving"`       // by this instance; what follows is of it
 	Since   time.Time `json:"since"`         // of Serving
 	Waiting int       `json:"waiting"`       // messages to be applied
-	Err     string    `json:"err,omitempty"` // what keeps its streams where they are
+	Err     string    `json:"err,omitempty"` // what keeps its streams where they are, or has records dropped
 	Streams []Stream  `json:"streams,omitempty"`
 }
 

@@ -18,12 +18,14 @@ type stream struct {
 
 	knownEpoch string // newest record that is known to exist
 	known      uint64
-	waitsFor   string           // epoch that what is put aside waits for, see ledger
-	vain       int              // times the agent was asked for it
+	strange    string           // epoch whose records are dropped, since nothing newer came: never heard of, yet older than epoch
+	waitsFor   string           // oldest epoch that what is put aside waits for
+	about      string           // epoch that the agent is asked for
+	vain       int              // times it was asked in vain, see restored
 	agent      wire.StreamState // as its status had it last
 	missing    time.Time        // since when nothing came though something is missing, zero if nothing is
 	asked      time.Time
-	asks       int  // since the mark moved
+	asks       int  // of this epoch since the mark moved
 	want       bool // to ask, whatever is known
 	dropped    bool // something came that was dropped
 	renew      bool // the acknowledgement
@@ -43,18 +45,24 @@ func (s *stream) know(epoch string, sequence uint64) {
 
 // progress says that the mark has moved.
 func (s *stream) progress(now time.Time) {
-	s.asks, s.vain = 0, 0
+	s.asks, s.vain, s.strange = 0, 0, ""
 	if !s.missing.IsZero() {
 		s.missing = now
 	}
 }
 
-// front is where the stream goes on: the newest epoch that is known and its mark.
-func (s *stream) front() (epoch string, mark uint64) {
+// front is where the stream goes on: the newest epoch that is known and its mark,
+// or an older one that what is put aside waits for.
+func (h *hall) front(stream string) (epoch string, mark uint64, old bool) {
+	s := h.streams[stream]
+	epoch, mark = s.epoch, s.mark
 	if s.knownEpoch > s.epoch {
-		return s.knownEpoch, 0
+		epoch, mark = s.knownEpoch, 0
 	}
-	return s.epoch, s.mark
+	if s.waitsFor != "" && s.waitsFor < epoch {
+		return s.waitsFor, h.ledgers[stream].marks[s.waitsFor], true
+	}
+	return epoch, mark, false
 }
 
 // ask has the agent send again what is missing: when nothing of it came for the
@@ -64,10 +72,10 @@ func (h *hall) ask(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for stream, s := range h.streams {
-		epoch, mark := s.front()
-		behind := s.knownEpoch == epoch && s.known > mark
-		if s.waitsFor != "" {
-			epoch, mark, behind = s.waitsFor, h.ledgers[stream].marks[s.waitsFor], true
+		epoch, mark, old := h.front(stream)
+		behind := old || s.knownEpoch == epoch && s.known > mark
+		if s.about != epoch {
+			s.about, s.asks, s.vain = epoch, 0, 0
 		}
 		switch {
 		case !behind:
@@ -101,61 +109,64 @@ func (h *hall) ask(now time.Time) {
 	}
 }
 
-// forced says that a stream need not wait any more for the end of an old epoch:
-// the agent was asked for it in vain.
-func (h *hall) forced(stream string) bool {
+// restored makes gaps, to be put among batches, which are all that there is to
+// apply: of what agents were asked for in vain because they have given it to the
+// owner of a database that is not ours, or no more.
+func (h *hall) restored(batches []*batch) (gaps []*batch) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.streams[stream]
-	return s != nil && s.waitsFor != "" && s.vain >= h.in.vain && time.Since(s.asked) > h.in.resendPause
+	for stream, s := range h.streams {
+		epoch, mark, old := h.front(stream)
+		if s.about != epoch || s.vain < h.in.vain || time.Since(s.asked) < h.in.resendPause {
+			continue
+		}
+		to := s.gone(epoch, old, h.begins(batches, stream, epoch))
+		if to <= mark {
+			continue
+		}
+		s.vain = 0
+		g := wire.Gap{Epoch: epoch, From: mark + 1, To: to, Count: to - mark, Reason: "restore"}
+		h.in.log.Warn("records were given to another database", "hall", name(h.hall), "stream", stream, "epoch", epoch, "seq", g.From, "count", g.Count,
+			"hint", "the database is new, or was put back from a copy: what the agents gave it since is lost to it")
+		r := record{Record: Record{Hall: h.hall, Stream: stream, Epoch: epoch, Sequence: to, Gap: &g,
+			Event: wire.Event{Type: wire.TypeGap, Source: h.hall.Source("central"), Time: time.Now().UTC()}}}
+		gaps = append(gaps, &batch{stream: stream, epoch: epoch, records: []record{r}})
+	}
+	return gaps
 }
 
-// force lets streams go on that wait in vain, by what can be applied at once, and
-// says whether there are any.
-func (h *hall) force() (any bool) {
-	for stream, l := range h.ledgers {
-		if h.forced(stream) {
-			l.forced, any = true, true
-		}
+// gone tells up to where an agent has none of an epoch's records any more, 0 if
+// nowhere: of the epoch that it writes, its status counts them neither as pending
+// nor as still to come; of an older one, it sent none before first, though asked.
+func (s *stream) gone(epoch string, old bool, first uint64) uint64 {
+	switch {
+	case old:
+		return max(first, 1) - 1
+	case s.agent.Epoch != epoch || s.agent.Last < s.agent.Pending:
+		return 0
+	case first > 0:
+		return min(s.agent.Last-s.agent.Pending, first-1)
 	}
-	for stream := range h.streams {
-		if lost := h.restored(stream); lost != nil {
-			h.parked, any = append(h.parked, lost), true
-		}
-	}
-	return any
+	return s.agent.Last - s.agent.Pending
 }
 
-// restored makes a gap of what the agent has given to the owner of a database that
-// is not ours, or no more: records that its status counts neither as pending nor
-// as still to come. It was asked for them in vain.
-func (h *hall) restored(stream string) *batch {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	s := h.streams[stream]
-	epoch, mark := s.front()
-	if s.vain < h.in.vain || s.waitsFor != "" || s.agent.Epoch != epoch || s.agent.Last < s.agent.Pending || time.Since(s.asked) < h.in.resendPause {
-		return nil
-	}
-	to := s.agent.Last - s.agent.Pending
-	for _, b := range h.parked {
-		if r := b.records[0]; b.stream == stream && b.epoch == epoch {
-			to = min(to, r.Sequence-1)
-			if r.Gap != nil {
-				to = min(to, r.Gap.From-1)
-			}
+// begins gives the first sequence of an epoch that some batches tell of, or where
+// the epoch after it says that it ended; 0 if they do neither.
+func (h *hall) begins(batches []*batch, stream, epoch string) (first uint64) {
+	for _, b := range batches {
+		r, at := &b.records[0], uint64(0)
+		switch {
+		case b.stream != stream:
+		case b.epoch == epoch:
+			at = r.first()
+		case h.ledgers[stream] != nil && h.ledgers[stream].waitsFor(r) == epoch:
+			at = r.Gap.From
+		}
+		if at > 0 && (first == 0 || at < first) {
+			first = at
 		}
 	}
-	if to <= mark {
-		return nil
-	}
-	s.vain = 0
-	g := wire.Gap{Epoch: epoch, From: mark + 1, To: to, Count: to - mark, Reason: "restore"}
-	h.in.log.Warn("records were given to another database", "hall", name(h.hall), "stream", stream, "epoch", epoch, "seq", g.From, "count", g.Count,
-		"hint", "the database is new, or was put back from a copy: what the agents gave it since is lost to it")
-	r := record{Record: Record{Hall: h.hall, Stream: stream, Epoch: epoch, Sequence: to, Gap: &g,
-		Event: wire.Event{Type: wire.TypeGap, Source: h.hall.Source("central"), Time: time.Now().UTC()}}}
-	return &batch{stream: stream, epoch: epoch, records: []record{r}}
+	return first
 }
 
 // heard takes the state of the hall's agent. On a new connection of the agent it

@@ -134,7 +134,7 @@ func TestTortureBrokerKilled(t *testing.T) {
 	}
 	var took []time.Duration
 	for range pick(5, 50) {
-		upto := mark(in, hallOne).Mark + 50
+		upto := mark(in, hallOne).Mark + 20
 		eventually(t, 60*time.Second, "records are applied", func() bool { return mark(in, hallOne).Mark > upto })
 		// A connection that lasted 5 s is tried again at once after it broke.
 		time.Sleep(time.Duration(pick(0, 5500)) * time.Millisecond)

@@ -35,6 +35,8 @@ func TestPostgreSQL(t *testing.T) {
 	t.Parallel()
 	s := postgres.Start(t, postgres.Options{})
 	suite(t, func(*testing.T) string { return s.Database() })
+	t.Run("database vanishes", func(t *testing.T) { testDatabaseVanishes(t, s.Database()) })
+	t.Run("transaction limit", func(t *testing.T) { testTransactionLimit(t, s.Database()) })
 }
 
 func suite(t *testing.T, database func(t *testing.T) string) {
@@ -43,7 +45,7 @@ func suite(t *testing.T, database func(t *testing.T) string) {
 		test func(t *testing.T, url string)
 	}{
 		{"rules", testRules}, {"effect errors", testEffectErrors}, {"old epochs", testOldEpochs},
-		{"fence", testFence}, {"restored", testRestored}, {"random", testRandom},
+		{"vain", testVain}, {"strange", testStrange}, {"fence", testFence}, {"clock", testClock}, {"restored", testRestored}, {"salvaged", testSalvaged}, {"random", testRandom},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, database(t)) })
 	}
@@ -55,11 +57,13 @@ type world struct {
 	t   testing.TB
 	url string
 
-	mu     sync.Mutex
-	agents map[wire.Hall]*agent
-	links  []*link
-	remind time.Duration // agents, of what was not acknowledged; 0 = 2 s
-	vain   int           // times that instances ask for the end of an epoch, 0 = as usual
+	mu      sync.Mutex
+	agents  map[wire.Hall]*agent
+	links   []*link
+	remind  time.Duration // agents, of what was not acknowledged; 0 = 2 s
+	vain    int           // times that instances ask for the end of an epoch, 0 = as usual
+	txLimit time.Duration // of instances, 0 = as usual
+	life    time.Duration // of their leases, 0 = as usual, or as quick says
 }
 
 func newWorld(t testing.TB, url string) *world {
@@ -99,11 +103,28 @@ type link struct {
 	end   context.CancelFunc
 	ended chan struct{}
 
-	retained sync.Map // payloads by topic
+	sessions chan context.Context // each given once
+	hangUp   context.CancelFunc   // the newest
+	retained sync.Map             // payloads by topic
 }
 
-func (l *link) Session(ctx context.Context) (context.Context, error) { return l.ctx, ctx.Err() }
-func (l *link) Forget(topic string)                                  { l.retained.Delete(topic) }
+// connect begins a session with the broker, which hangUp ends.
+func (l *link) connect() {
+	session, cancel := context.WithCancel(l.ctx)
+	l.hangUp = cancel
+	l.sessions <- session
+}
+
+func (l *link) Session(ctx context.Context) (context.Context, error) {
+	select {
+	case s := <-l.sessions:
+		return s, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *link) Forget(topic string) { l.retained.Delete(topic) }
 func (l *link) Retain(topic string, payload []byte) {
 	l.retained.Store(topic, string(payload))
 	l.send(topic, payload)
@@ -128,16 +149,17 @@ func (w *world) begin(name string, effect Effect, quick bool) *link {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	l := &link{w: w, db: db, ended: make(chan struct{})}
+	l := &link{w: w, db: db, ended: make(chan struct{}), sessions: make(chan context.Context, 1)}
 	l.in = New(Options{Service: "queue", Instance: name, Streams: []string{"visits"}, Store: db, Effect: effect, Log: testLog()})
 	if quick {
 		l.in.opts.Reorder, l.in.resendPause = 20*time.Millisecond, 40*time.Millisecond
 		l.in.leaseLife, l.in.leaseLook = 600*time.Millisecond, 50*time.Millisecond
 	}
-	if w.vain > 0 {
-		l.in.vain = w.vain
-	}
+	l.in.vain = cmp.Or(w.vain, l.in.vain)
+	l.in.leaseLife = cmp.Or(w.life, l.in.leaseLife)
+	l.in.txLimit = cmp.Or(w.txLimit, l.in.txLimit)
 	l.ctx, l.end = context.WithCancel(context.Background())
+	l.connect()
 	w.mu.Lock()
 	w.links = append(w.links, l)
 	w.mu.Unlock()
@@ -258,6 +280,9 @@ func (a *agent) word(payload []byte) {
 	if start == len(a.items) || a.items[start].epoch != word.Epoch {
 		a.w.t.Errorf("the agent is told of %s, which it never had", word.Epoch)
 		return
+	}
+	if a.acked < start {
+		return // it holds older records, and takes this word when they are gone
 	}
 	if end > start {
 		a.acked = max(a.acked, end)
