@@ -93,8 +93,12 @@ func (r *record) readGap() error {
 		return fmt.Errorf("read gap: %w", err)
 	}
 	own := g.Epoch == r.Epoch
-	if !epochValid(g.Epoch) || g.From == 0 || g.To < g.From-1 || g.To >= 1<<63 || own && (g.To != r.Sequence || g.To < g.From) {
+	if !epochValid(g.Epoch) || g.From == 0 || g.To < g.From-1 || g.To >= 1<<62 || g.Count > g.To+1-g.From ||
+		own && (g.To != r.Sequence || g.To < g.From) {
 		return fmt.Errorf("gap %s %d to %d at %s %d makes no sense", g.Epoch, g.From, g.To, r.Epoch, r.Sequence)
+	}
+	if g.Reason = text(g.Reason); len(g.Reason) > 64 {
+		return fmt.Errorf("gap %s %d to %d has a reason of %d bytes", g.Epoch, g.From, g.To, len(g.Reason))
 	}
 	r.Gap = &g
 	return nil

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -238,8 +239,12 @@ func testEffectErrors(t *testing.T, url string) {
 	broken.Store(false)
 	r.expect("1 3 4 7 8 9 11")
 	r.gap(first, 13, wire.Gap{Epoch: first, From: 13, To: 12, Count: 1, Reason: "size"})
+	r.gap(first, 14, wire.Gap{Epoch: first, From: 14, To: 14, Count: math.MaxUint64, Reason: "size"})
+	r.gap(first, 15, wire.Gap{Epoch: first, From: 15, To: 15, Count: 1, Reason: "no\x00reason"}) // PostgreSQL keeps no such string
 	r.comes(first, 12)
-	r.books("rejected", func(s Stream) bool { return s.Applied == 8 && s.Rejected == 5 && s.Mark == 13 })
+	r.books("rejected", func(s Stream) bool {
+		return s.Applied == 8 && s.Rejected == 6 && s.Mark == 15 && s.Gaps["no\ufffdreason"] == 1
+	})
 	err := r.db.View(t.Context(), func(tx *sql.Tx) error {
 		rows, err := tx.Query("SELECT sequence, error, event FROM inbox_rejected ORDER BY sequence")
 		if err != nil {
@@ -258,7 +263,7 @@ func testEffectErrors(t *testing.T, url string) {
 			}
 			got = append(got, fmt.Sprint(sequence, " ", why))
 		}
-		if len(got) != 5 || got[0] != "2 no such door" || !strings.Contains(got[1], "nowhere") || !strings.HasPrefix(got[4], "13 gap") {
+		if len(got) != 6 || got[0] != "2 no such door" || !strings.Contains(got[1], "nowhere") || !strings.HasPrefix(got[4], "13 gap") || !strings.HasPrefix(got[5], "14 gap") {
 			t.Errorf("rejected: %q", got)
 		}
 		return rows.Err()

@@ -116,18 +116,18 @@ func (r rows) books(ctx context.Context) (map[string]*counts, error) {
 	if err := sums.Err(); err != nil {
 		return nil, fmt.Errorf("read books: %w", err)
 	}
-	gaps, err := r.tx.QueryContext(ctx, "SELECT stream, reason, CAST(SUM(records) AS BIGINT) FROM inbox_gap WHERE service = $1 AND hall = $2 GROUP BY stream, reason", r.service, r.hall)
+	gaps, err := r.tx.QueryContext(ctx, "SELECT stream, reason, SUM(1.0 * records) FROM inbox_gap WHERE service = $1 AND hall = $2 GROUP BY stream, reason", r.service, r.hall)
 	if err != nil {
 		return nil, fmt.Errorf("read gaps: %w", err)
 	}
 	defer gaps.Close()
 	for gaps.Next() {
 		var stream, reason string
-		var records uint64
+		var records float64 // the sum of what agents claim may be more than fits a number
 		if err := gaps.Scan(&stream, &reason, &records); err != nil {
 			return nil, fmt.Errorf("read gaps: %w", err)
 		}
-		of(stream).gaps[reason] = records
+		of(stream).gaps[reason] = uint64(min(records, 1<<63))
 	}
 	return books, gaps.Err()
 }
