@@ -19,7 +19,7 @@ import (
 )
 
 // copied is a hall whose data folder was copied after three people had come in,
-// and whose agent was stopped when some more had.
+// and whose agent was stopped when some more had. One more may wait in the copy.
 type copied struct {
 	*world
 	broker *mosquitto.Broker
@@ -31,7 +31,7 @@ type copied struct {
 	last   uint64
 }
 
-func copiedHall(t *testing.T) *copied {
+func copiedHall(t *testing.T, waits bool) *copied {
 	t.Helper()
 	b := mosquitto.Start(t, mosquitto.Options{Persistence: true})
 	w := newWorld(t, b.URL)
@@ -43,11 +43,19 @@ func copiedHall(t *testing.T) *copied {
 	h.run()
 	h.pass(3)
 	h.epoch, h.first = h.stands()
+	if waits {
+		h.leave(true)
+		h.gate.Pass(1, 0)
+		h.first++
+		h.stored(h.first)
+	}
 	w.stop()
+	h.leave(false)
 	if err := os.CopyFS(h.copy, files(w.data())); err != nil {
 		t.Fatal(err)
 	}
 	h.run()
+	h.stands()
 	for range 4 {
 		h.pass(1)
 	}
@@ -73,6 +81,25 @@ func (h *copied) pass(people uint64) {
 			return fmt.Errorf("%d came, not %d: %s", now, before+people, h.say())
 		}
 		return nil
+	})
+}
+
+// leave lets the centre take nothing, or come back.
+func (h *copied) leave(away bool) {
+	h.centre.mu.Lock()
+	defer h.centre.mu.Unlock()
+	h.centre.away = away
+}
+
+// stored waits until so many records are on disk.
+func (h *copied) stored(last uint64) {
+	h.t.Helper()
+	eventually(h.t, 10*time.Second, "what passes is on disk", func() error {
+		v, err := h.hallView()
+		if err == nil && v.Streams[0].Last != last {
+			err = fmt.Errorf("at %d, not at %d", v.Streams[0].Last, last)
+		}
+		return err
 	})
 }
 
@@ -159,10 +186,19 @@ func (f regularFiles) ReadDir(name string) ([]fs.DirEntry, error) {
 }
 
 // TestStorePutBack puts an older copy of the store alone in its place: the boot
-// file knows that it has been further.
+// file knows that it has been further. A record that waited in the copy goes out
+// again, and the stream goes on after it.
 func TestStorePutBack(t *testing.T) {
 	t.Parallel()
-	h := copiedHall(t)
+	for name, waits := range map[string]bool{"nothing waited": false, "a record waited": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			putBack(t, copiedHall(t, waits))
+		})
+	}
+}
+
+func putBack(t *testing.T, h *copied) {
 	store := agent.StorePath(h.data(), "visits")
 	text, err := os.ReadFile(filepath.Join(h.copy, filepath.Base(store)))
 	if err == nil {
@@ -195,7 +231,7 @@ func TestStorePutBack(t *testing.T) {
 // that it has had, and is lost; that the gap is open tells so.
 func TestStoreFolderPutBack(t *testing.T) {
 	t.Parallel()
-	h := copiedHall(t)
+	h := copiedHall(t, false)
 	h.broker.Kill() // with the consumer's word
 	if err := errors.Join(os.RemoveAll(h.data()), os.CopyFS(h.data(), os.DirFS(h.copy))); err != nil {
 		t.Fatal(err)
@@ -207,13 +243,7 @@ func TestStoreFolderPutBack(t *testing.T) {
 	if used >= h.last {
 		t.Fatalf("the consumer has only %d", h.last)
 	}
-	eventually(t, 10*time.Second, "what passes is on disk", func() error {
-		v, err := h.hallView()
-		if err == nil && v.Streams[0].Last != used {
-			err = fmt.Errorf("at %d, not at %d", v.Streams[0].Last, used)
-		}
-		return err
-	})
+	h.stored(used)
 	h.broker.Restart()
 	began := time.Now()
 	epoch := h.begins(used)
