@@ -33,6 +33,7 @@ server)
   names=
   for n; do
     case $n in
+    *:*) names="$names,IP:$n" ;; # of IPv6
     *[!0-9.]*) names="$names,DNS:$n" ;;
     *) names="$names,IP:$n" ;;
     esac

@@ -100,6 +100,8 @@ func stumble(err error, path string, named bool) error {
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("there is no store at %s, and no agent runs there\nhint: the agent makes it when it first starts; --config names another configuration", path)
+	case errors.Is(err, outbox.ErrNotRegular):
+		hint = "take a store's file, or one that was set aside"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "run this command as the agent's user"
 	case errors.Is(err, outbox.ErrLocked) && named:
@@ -175,8 +177,11 @@ func printStatus(w io.Writer, stream string, s outbox.Status) error {
 		fmt.Fprintf(&b, "  hint          %s\n", s.Hint)
 	}
 	waits := "nothing waits"
-	if s.First <= s.Last {
+	switch {
+	case s.First <= s.Last:
 		waits = fmt.Sprintf("sequence %d to %d wait", s.First, s.Last)
+	case s.Pending+s.Gaps > 0: // of an earlier one
+		waits = "nothing of it waits"
 	}
 	if s.Epoch != "" {
 		fmt.Fprintf(&b, "  epoch         %s, %s\n", s.Epoch, waits)
@@ -194,6 +199,9 @@ func printStatus(w io.Writer, stream string, s outbox.Status) error {
 			perhaps = " and perhaps more"
 		}
 		fmt.Fprintf(&b, "  set aside     %s: %d records saved, %d%s lost; %s\n", d.File, d.Saved, d.Lost, perhaps, d.Cause)
+	}
+	for _, name := range s.Unreported {
+		fmt.Fprintf(&b, "  set aside     %s: without a report, as something that was found in the store's place\n", name)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -243,6 +251,9 @@ func (o outboxExport) Run(ctx context.Context, c *commands, s streams) error {
 // that had been in it.
 func exportFile(path string, named bool, s streams) error {
 	n, err := outbox.Export(path, s.out)
+	if errors.Is(err, outbox.ErrNoStore) {
+		return fmt.Errorf("%w\nhint: it is another file, or nothing is left of it", err)
+	}
 	if err != nil {
 		return stumble(err, path, named)
 	}
@@ -298,8 +309,10 @@ func (o outboxVerify) Run(ctx context.Context, c *commands, s streams) error {
 		return err
 	}
 	var v outbox.Verdict
+	running := true
 	err = askFor(ctx, data, http.MethodGet, "/outbox/"+o.Stream+"/verdict", &v)
 	if errors.Is(err, errNoAgent) {
+		running = false
 		v, err = outbox.Verify(path)
 		err = stumble(err, path, o.File != "")
 	}
@@ -309,7 +322,7 @@ func (o outboxVerify) Run(ctx context.Context, c *commands, s streams) error {
 	if o.JSON {
 		err = printJSON(s.out, v)
 	} else {
-		err = printVerdict(s.out, v, o.File != "")
+		err = printVerdict(s.out, v, hintOf(v, o.File != "", running))
 	}
 	if err == nil && len(v.Problems) > 0 {
 		err = errFinding
@@ -317,7 +330,21 @@ func (o outboxVerify) Run(ctx context.Context, c *commands, s streams) error {
 	return err
 }
 
-func printVerdict(w io.Writer, v outbox.Verdict, named bool) error {
+// hintOf tells what to do about problems: of a file that was named, or of the
+// agent's own.
+func hintOf(v outbox.Verdict, named, running bool) string {
+	switch {
+	case running:
+		return "nothing is to be done here: the agent saves what can be read and tells the centre what is lost when it comes to it; check the disk"
+	case named && v.Stream == "":
+		return "it is no store, or its beginning is gone: hallagent outbox export " + v.Path + " prints what can be read, if anything"
+	case named:
+		return "hallagent outbox export " + v.Path + " prints what can be read"
+	}
+	return "start the agent: it saves what can be read and tells the centre what is lost; check the disk"
+}
+
+func printVerdict(w io.Writer, v outbox.Verdict, hint string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %d records, %d gaps and %d marks in %d pages, %d of them free\n", v.Path, v.Records, v.Gaps, v.Marks, v.Pages, v.Free)
 	for _, e := range v.Epochs {
@@ -326,15 +353,10 @@ func printVerdict(w io.Writer, v outbox.Verdict, named bool) error {
 	for _, p := range v.Problems {
 		fmt.Fprintf(&b, "  problem: %s\n", p)
 	}
-	switch {
-	case len(v.Problems) == 0:
+	if len(v.Problems) == 0 {
 		b.WriteString("the store is whole\n")
-	case v.Stream == "":
-		b.WriteString("hint: it is no store, or its beginning is gone: hallagent outbox export prints what can be read\n")
-	case named:
-		b.WriteString("hint: hallagent outbox export prints what can be read\n")
-	default:
-		b.WriteString("hint: start the agent: it saves what can be read and sets this file aside\n")
+	} else {
+		b.WriteString("hint: " + hint + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

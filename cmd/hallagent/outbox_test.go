@@ -178,6 +178,39 @@ func TestOutboxDamage(t *testing.T) {
 	}
 	note := filepath.Join(w.dir, "note")
 	write(note, bytes.Repeat([]byte("not a store\n"), 3000))
-	w.says(1, "verify "+note, "it is no store")
-	w.says(1, "export "+note, "0 records could be read")
+	w.says(1, "verify "+note, "it is no store", "outbox export "+note)
+	foreign := map[string][]byte{"note": nil, "empty": {}, "page": make([]byte, os.Getpagesize()), "pages": bytes.Repeat([]byte{7}, 2*os.Getpagesize())}
+	foreign["note"], _ = os.ReadFile(note)
+	for name, b := range foreign {
+		write(filepath.Join(w.dir, name), b)
+		if out := w.says(1, "export "+filepath.Join(w.dir, name), "no store can be found in it", "hint: "); out != "" {
+			t.Errorf("exported of %s: %s", name, out)
+		}
+	}
+
+	// What was found in the store's place is told, too, but is no damage.
+	strange := []string{path + ".damaged-20260302T093000", path + ".damaged-20260302T093000-2"}
+	write(strange[0], foreign["note"])
+	if err := os.Mkdir(strange[1], 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.says(0, "ls", "set aside     "+strange[0]+": without a report", "set aside     "+strange[1]+": without a report", "set aside     "+aside+": 3 records saved")
+	if s, err := w.store(); err != nil || len(s.Damages) != 1 || len(s.Unreported) != 2 {
+		t.Errorf("status %+v, %v", s, err)
+	}
+	now, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0) // in place: the agent has it open
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(bytes.ReplaceAll(now, []byte(`"in":1`), []byte(`"in":7`)), 0)
+	if err = errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	w.says(1, "verify", "record is damaged", "hint: nothing is to be done here: the agent saves")
+	w.stop()
+	w.says(0, "ls", "visits: not in use", "set aside     "+strange[0]+": without a report")
 }

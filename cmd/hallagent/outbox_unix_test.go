@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,21 @@ import (
 
 	"github.com/hallagent/hallagent/cmd/hallagent/internal/agent"
 )
+
+// TestOutboxNoFile asks after what is no regular file; a pipe nobody writes to
+// would be waited for.
+func TestOutboxNoFile(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nowhere)
+	w.configure("")
+	pipe, store := filepath.Join(w.dir, "pipe"), agent.StorePath(w.data(), "visits")
+	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.Mkdir(w.data(), 0o700), syscall.Mkfifo(store, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range []string{"verify " + pipe, "export " + pipe, "verify /dev/null", "ls", "verify", "export", "compact"} {
+		w.says(1, args, "it is no regular file", "hint: take a store's file")
+	}
+}
 
 // TestOutboxOtherUser asks as another user than the agent's.
 func TestOutboxOtherUser(t *testing.T) {

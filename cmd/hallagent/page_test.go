@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,7 +17,9 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"github.com/hallagent/hallagent/cmd/hallagent/internal/agent"
 	"github.com/hallagent/hallagent/device/sim"
+	"github.com/hallagent/hallagent/sync/mqtt"
 	"github.com/hallagent/hallagent/sync/mqtt/mosquitto"
 )
 
@@ -123,13 +126,17 @@ func TestPage(t *testing.T) {
 	gate := w.addCounter("D1", true)
 	w.addCounter("D2", true)
 	w.configure("")
+	aside := agent.StorePath(w.data(), "visits") + ".damaged-20260302T093000"
+	if err := errors.Join(os.MkdirAll(w.data(), 0o700), os.WriteFile(aside, nil, 0o600), os.WriteFile(aside+".json", []byte(`{"lost": 7, "open": true}`), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	w.start()
 	w.ready()
 
 	b := openBrowser(t)
 	b.do(chromedp.EmulateViewport(1366, 768), chromedp.Navigate(w.url+"/"))
 	b.until(5*time.Second, `document.getElementById("name").textContent === "样例大厅" && document.title === "样例大厅"`)
-	for _, text := range []string{"厅内人数", "D1", "D2", "rd-05", "rd-06", "已连接", "无积压"} {
+	for _, text := range []string{"厅内人数", "D1", "D2", "rd-05", "rd-06", "已连接", "无积压", "损坏的文件已移到 " + aside + "，丢失 7 条记录，可能更多"} {
 		b.until(5*time.Second, fmt.Sprintf("document.body.innerText.includes(%q)", text))
 	}
 	b.until(5*time.Second, `document.getElementById("people").textContent === "0"`)
@@ -137,6 +144,16 @@ func TestPage(t *testing.T) {
 
 	if odd := ask[[]string](b, untranslated); len(odd) > 0 {
 		t.Errorf("in one language only: %q", odd)
+	}
+	for part, codes := range map[string]string{
+		"store": "full readonly permission missing locked damaged wrong_stream io", // those of outbox.Status
+		"broker": strings.Join([]string{mqtt.CodeURL, mqtt.CodeFile, mqtt.CodeRefused, mqtt.CodeUnreachable, mqtt.CodeTLS, mqtt.CodeCredentials,
+			mqtt.CodeClientID, mqtt.CodeUnavailable, mqtt.CodeSubscription, mqtt.CodeProtocol, mqtt.CodeSilent, mqtt.CodeLost, mqtt.CodeNotEchoed,
+			mqtt.CodeDuplicate, mqtt.CodeReconnecting}, " "),
+	} {
+		if odd := ask[[]string](b, fmt.Sprintf(unspoken, part, codes)); len(odd) > 0 {
+			t.Errorf("codes of the %s without a text: %q", part, odd)
+		}
 	}
 
 	worst := time.Duration(0)
@@ -200,6 +217,13 @@ const untranslated = `(async () => {
   const keys = (o, path) => Object.entries(o).flatMap(([k, v]) => typeof v === "object" ? keys(v, path + k + ".") : [path + k]);
   const all = Object.values(texts).map((o) => keys(o, ""));
   return all.flatMap((one) => one.filter((k) => !all.every((other) => other.includes(k))));
+})()`
+
+// unspoken lists the codes of a part for which the texts have no words.
+const unspoken = `(async () => {
+  const { texts } = await import("/page/texts.js");
+  const part = %q, codes = %q.split(" ");
+  return Object.entries(texts).flatMap(([l, t]) => codes.filter((c) => !t.code[part + "_" + c] && !t.code[c]).map((c) => l + " " + c));
 })()`
 
 // flaws finds text that is cut off, that stands beyond the screen, that is too

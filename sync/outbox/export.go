@@ -8,8 +8,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
+)
+
+// What a command may be told of a file.
+var (
+	ErrNotRegular = errors.New("it is no regular file")
+	ErrNoStore    = errors.New("no store can be found in it")
 )
 
 // Line is a record as Export writes it.
@@ -33,19 +40,18 @@ func (l *Line) set(r Record) {
 
 // Export writes all records that wait, one JSON object a line, oldest first. It
 // reads the file by itself, damaged or not, and changes nothing; no process may
-// have it open.
+// have it open. ErrNoStore says that the file is something else, or that nothing
+// is left of it.
 func Export(path string, w io.Writer) (n int, err error) {
-	unlock, err := lockToRead(path)
-	if err != nil {
-		return 0, err
-	}
-	defer unlock()
-	p, f, err := openPages(path)
+	p, done, err := openToRead(path)
 	if err != nil {
 		return 0, fmt.Errorf("export %s: %w", path, err)
 	}
-	defer f.Close()
+	defer done()
 	c := scan(p)
+	if c.state == nil && len(c.epochs) == 0 {
+		return 0, fmt.Errorf("export %s: %w", path, ErrNoStore)
+	}
 	out := newLines(w)
 	for _, e := range c.spans() {
 		for _, f := range c.epochs[e.Epoch] {
@@ -121,16 +127,11 @@ func (l *lines) end() (int, error) {
 // Inspect gives the status of a store that no process has open.
 func Inspect(path string) (Status, error) {
 	s := Status{Dropped: map[string]uint64{}}
-	unlock, err := lockToRead(path)
-	if err != nil {
-		return s, err
-	}
-	defer unlock()
-	p, f, err := openPages(path)
+	p, done, err := openToRead(path)
 	if err != nil {
 		return s, fmt.Errorf("inspect %s: %w", path, err)
 	}
-	defer f.Close()
+	defer done()
 	c := newChecker(p, false)
 	if err := c.run(); err != nil {
 		_, hint := cause(err)
@@ -141,8 +142,30 @@ func Inspect(path string) (Status, error) {
 		w.tell(&s)
 	}
 	s.FileBytes = int64(p.count) * int64(p.size)
-	s.Damages = damages(path)
+	s.Damages, s.Unreported = damages(path), Unreported(path)
 	return s, nil
+}
+
+// openToRead opens a store that no process has open, for a command; done closes
+// it. What is no regular file is not touched: a pipe would wait for ever.
+func openToRead(path string) (p *pages, done func(), err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, ErrNotRegular
+	}
+	unlock, err := lockToRead(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, f, err := openPages(path)
+	if err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return p, func() { f.Close(); unlock() }, nil
 }
 
 // CompactFile compacts a store that no process has open, and tells its size

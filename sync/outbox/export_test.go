@@ -92,6 +92,30 @@ func TestExportVerifyInspect(t *testing.T) {
 	}
 }
 
+// A file in which there never was a store is told from one that is empty.
+func TestExportNoStore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "visits.db")
+	for _, b := range [][]byte{{}, []byte("text"), make([]byte, 2*os.Getpagesize())} {
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := Export(path, &bytes.Buffer{}); n != 0 || !errors.Is(err, ErrNoStore) {
+			t.Errorf("%d records of %d bytes, %v", n, len(b), err)
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	_, stop := startStop(t, Options{Path: path})
+	stop()
+	if n, err := Export(path, &bytes.Buffer{}); n != 0 || err != nil {
+		t.Errorf("%d records of a new store, %v", n, err)
+	}
+	if _, err := Verify(filepath.Dir(path)); !errors.Is(err, ErrNotRegular) {
+		t.Errorf("looked into a folder: %v", err)
+	}
+}
+
 // flip changes a value wherever it lies in a file.
 func flip(b []byte, value string) {
 	for rest := b; ; {

@@ -136,6 +136,7 @@ type Status struct {
 
 	Begun       Beginning     `json:"begun,omitempty"`         // how the store, or its epoch, began, if it did in this run
 	Damages     []Damage      `json:"damages,omitempty"`       // files that were set aside and still lie there, oldest first
+	Unreported  []string      `json:"unreported,omitempty"`    // see the function; only where it is asked for
 	Compactions uint64        `json:"compactions"`             // since the process started
 	Pause       time.Duration `json:"longest_pause,omitempty"` // of those who append, by a compaction; nanoseconds
 }

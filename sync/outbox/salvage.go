@@ -111,6 +111,21 @@ func damages(path string) []Damage {
 	return all
 }
 
+// Unreported gives what else was set aside beside the store at path, such as a
+// strange file or a folder that was found in its place: nothing was taken out of
+// it, and it is never removed.
+func Unreported(path string) []string {
+	all, err := filepath.Glob(path + damagedInfix + "*")
+	if err != nil {
+		return nil // the name is our own
+	}
+	known := damages(path)
+	return slices.DeleteFunc(all, func(name string) bool {
+		return strings.HasSuffix(name, ".json") || strings.HasSuffix(name, lockName) ||
+			slices.ContainsFunc(known, func(d Damage) bool { return d.File == name })
+	})
+}
+
 // prune removes all but the newest damaged files, so that a rotten disk is not
 // filled with them. What could be read of them is in the store.
 func prune(all []Damage, keep int) []Damage {

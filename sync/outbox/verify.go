@@ -40,16 +40,11 @@ const mostProblems = 100
 // records, and the books. It changes nothing.
 func Verify(path string) (Verdict, error) {
 	v := Verdict{Path: path, Epochs: []Epoch{}, Problems: []string{}}
-	unlock, err := lockToRead(path)
-	if err != nil {
-		return v, err
-	}
-	defer unlock()
-	p, f, err := openPages(path)
+	p, done, err := openToRead(path)
 	if err != nil {
 		return v, fmt.Errorf("verify %s: %w", path, err)
 	}
-	defer f.Close()
+	defer done()
 	c := newChecker(p, true)
 	c.verdict = &v
 	if err := c.run(); err != nil {

@@ -90,6 +90,14 @@ function doorState(door) {
   return found && door.state === "online" ? state("doubtful", found.code) : state(door.state);
 }
 
+// streamNote is what waits in an open stream, and what became of its store.
+function streamNote(s) {
+  return [
+    s.stalled ? t().stalled(s.pending) : s.pending ? t().backlog(s.pending) : t().noBacklog,
+    s.replaced && t().replaced, s.restored && t().restored, ...(s.damages || []).map((d) => t().aside(d.file, d.lost, d.open)),
+  ].filter(Boolean).join(" · ");
+}
+
 function showDay() {
   if (day && hall) draw(day, hall.capacity, hall.levels);
 }
@@ -110,7 +118,7 @@ function showHall() {
     ...h.readers.map((r) => [cell(r.id), cell(r.sam_id ? `SAM ${r.sam_id}` : r.kind, "address", r.baud && `${r.baud} baud`), state(r.state, r.code, r.err)]),
     ...h.counters.map((c) => [cell(c.id), cell(c.door, "address", c.kind), state(c.state === "online" && c.code ? "doubtful" : c.state, c.code, c.err, "counter")]),
     [cell(t().broker), cell(h.broker.url, "address"), state(h.broker.state, h.broker.code, h.broker.err, "broker")],
-    ...h.streams.map((s) => [cell(t().visits), cell(s.epoch, "address"), state(s.open ? "online" : "store", s.code, s.open ? (s.stalled ? t().stalled(s.pending) : s.pending ? t().backlog(s.pending) : t().noBacklog) : s.err, "store")]),
+    ...h.streams.map((s) => [cell(t().visits), cell(s.epoch, "address"), state(s.open ? "online" : "store", s.code, s.open ? streamNote(s) : s.err, "store")]),
     ...h.listen.map((l) => [cell(t().listen), cell(l.address, "address"), state(l.state, l.code, l.err, "listen")]),
   ]);
 }

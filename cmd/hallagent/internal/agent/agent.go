@@ -335,10 +335,11 @@ func (a *Agent) received(topic string, payload []byte, retained bool) {
 		}
 		return
 	}
-	a.uplink.Acknowledged(ack.Epoch, ack.Upto, ack.Resend && !retained)
 	if a.cfg.Broker.Acknowledge == "central" {
 		a.doubt(ack)
+		ack.Upto = a.known(ack)
 	}
+	a.uplink.Acknowledged(ack.Epoch, ack.Upto, ack.Resend && !retained)
 }
 
 func (a *Agent) metrics() http.Handler {
@@ -426,7 +427,9 @@ const renewAgain = time.Minute
 
 // doubt begins a new epoch when a consumer has more of the present one than was
 // ever given: then the whole data folder was put back from a copy, and the store
-// gives sequences once more.
+// gives sequences once more. Those it gave before the consumer could say so are
+// taken for what the consumer has, and if by then it has given as many as it ever
+// had, nobody finds out.
 func (a *Agent) doubt(ack wire.Ack) {
 	s := a.visits.Status()
 	if ack.Epoch != s.Epoch || ack.Upto <= s.Last || !s.Open || time.Since(a.renewed) < renewAgain {
@@ -439,6 +442,23 @@ func (a *Agent) doubt(ack wire.Ack) {
 		return
 	}
 	a.renewed = time.Now()
+}
+
+// known gives how far the store knows what a consumer has of an epoch. Of one that
+// was put back from a copy the consumer may have more; it never acknowledges less
+// then, and what the store has left of that epoch would wait for ever.
+func (a *Agent) known(ack wire.Ack) uint64 {
+	if ack.Epoch == a.visits.Status().Epoch {
+		return ack.Upto
+	}
+	next, err := a.visits.Read(outbox.Position{Epoch: ack.Epoch, Seq: ack.Upto}, 1, 1)
+	if err != nil || len(next) == 0 || next[0].Gap == nil {
+		return ack.Upto
+	}
+	if g := next[0].Gap; g.Open && g.Epoch == ack.Epoch && g.Epoch != next[0].Epoch {
+		return min(ack.Upto, g.To)
+	}
+	return ack.Upto
 }
 
 // flush gives the last records a moment to be acknowledged. What is not stays on

@@ -34,7 +34,9 @@ func (a *Agent) outboxControls(mux *http.ServeMux) {
 		}
 	}
 	mux.HandleFunc("GET /outbox/{stream}", store(func(w http.ResponseWriter, _ *http.Request, o *outbox.Outbox) {
-		answer(w, o.Status(), nil)
+		s := o.Status()
+		s.Unreported = outbox.Unreported(StorePath(a.cfg.Data, visits))
+		answer(w, s, nil)
 	}))
 	mux.HandleFunc("GET /outbox/{stream}/verdict", store(func(w http.ResponseWriter, _ *http.Request, o *outbox.Outbox) {
 		v, err := o.Verify()
