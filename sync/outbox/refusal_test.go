@@ -246,8 +246,15 @@ func TestSalvageKeepsShed(t *testing.T) {
 	})
 	records := all(t, o)
 	s := o.Status()
-	if want := fmt.Sprintf("%d: 1-%d %d size", shed, shed, shed); gapsOf(records)[0] != want {
-		t.Errorf("gaps %v, want %s", gapsOf(records), want)
+	next := uint64(1) // the gap before the last one may still be found in a free page
+	for _, r := range records {
+		if g := r.Gap; g != nil && r.Epoch == before.Epoch && (g.Reason != ReasonSize || g.From != next) {
+			t.Errorf("gaps %v", gapsOf(records))
+		} else if g != nil {
+			next = g.To + 1
+		} else if next <= shed {
+			t.Errorf("record %d came back", r.Seq)
+		}
 	}
 	if s.Dropped[ReasonCorruption] != 0 || s.Dropped[ReasonSize] != shed || s.Pending != before.Pending {
 		t.Errorf("before %+v, after %+v", before, s)
