@@ -32,14 +32,15 @@ const (
 type times struct {
 	echoWait  time.Duration // for an echo to come back
 	echoEvery time.Duration // between echoes that come back
-	echoAgain time.Duration // after one that did not
+	echoSoon  time.Duration // after the first that did not
+	echoAgain time.Duration // after more that did not
 	look      time.Duration // between looks at the files, at most
 	steady    time.Duration // a connection that the broker keeps so long has no rival
 	ask       time.Duration // until a subscription that was refused is asked for again
 }
 
 var usualTimes = times{
-	echoWait: 10 * time.Second, echoEvery: 5 * time.Minute, echoAgain: 20 * time.Second,
+	echoWait: 10 * time.Second, echoEvery: 5 * time.Minute, echoSoon: time.Second, echoAgain: 20 * time.Second,
 	look: 30 * time.Second, steady: time.Minute, ask: 5 * time.Second,
 }
 
@@ -173,7 +174,11 @@ func (c *Client) serve(ctx context.Context, number uint64, wg *sync.WaitGroup) (
 		if fault := conn.fault(); fault != nil && err != nil {
 			err = fault
 		} else if err != nil {
-			if why := c.thrownOff(ctx, s, address); why != nil {
+			why := c.thrownOff(ctx, s, address)
+			if errors.Is(why, errNotEchoed) && !c.echoLost() {
+				why = nil
+			}
+			if why != nil {
 				err = fmt.Errorf("%w: %w", why, err)
 			}
 		}
@@ -387,6 +392,9 @@ func (c *Client) open(s *session, refused []string) {
 	s.opened = time.Now()
 	c.report(Connected, func(st *Status) {
 		st.Connects++
+		if c.noRights {
+			wrong[faultEcho] = errNotEchoed
+		}
 		c.wrong = wrong
 		c.tellFaults()
 	})
@@ -408,7 +416,11 @@ func (c *Client) close(s *session) {
 // farewell sends the states that are still to be sent and the last message.
 func (c *Client) farewell(s *session) {
 	var last []item
-	for _, topic := range s.dirty {
+	s.mu.Lock()
+	dirty := s.dirty
+	s.dirty = nil // a late Forget would take topics out of it in place
+	s.mu.Unlock()
+	for _, topic := range dirty {
 		if it, ok := c.state(topic); ok {
 			last = append(last, it)
 		}
