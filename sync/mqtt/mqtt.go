@@ -117,6 +117,7 @@ type Client struct {
 	writeTimeout time.Duration
 	times        times
 	rival        rival // of Run alone
+	large        int   // connections in a row that ended with errLarge; of Run alone
 	inbox        chan inbound
 
 	inFlight atomic.Int64

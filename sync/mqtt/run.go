@@ -69,12 +69,20 @@ func (c *Client) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		c.rival.ended(errors.Is(err, errTaken), time.Now())
+		if errors.Is(err, errLarge) {
+			c.large++
+		} else {
+			c.large = 0
+			c.rival.ended(errors.Is(err, errTaken), time.Now())
+		}
 		if time.Since(began) > settled && c.Status().State == Connected && !errors.Is(err, errTaken) {
 			attempt = 0
 		}
 		if c.rival.found() {
 			err = fmt.Errorf("%w: %w", errRival, err)
+		}
+		if c.large >= takeovers {
+			err = fmt.Errorf("%w: %w", errPacketLimit, err)
 		}
 		code, hint := c.cause(err)
 		c.report(Waiting, func(s *Status) { s.Code, s.Err, s.Hint = code, err.Error(), hint })
@@ -254,6 +262,7 @@ func (c *Client) attend(ctx context.Context, s *session, address *url.URL, using
 			return nil
 		case <-steady:
 			c.rival.ended(false, time.Now())
+			c.large = 0
 			c.fault(faultRival, nil)
 			continue
 		case <-ask:
@@ -354,7 +363,7 @@ func (c *Client) introduce(s *session, number uint64) error {
 	}
 	var tokens []token
 	for _, it := range first {
-		tokens = append(tokens, token{s.paho.Publish(it.Topic, 1, it.Retain, it.Payload), it.done})
+		tokens = append(tokens, s.publish(it))
 	}
 	for _, t := range tokens {
 		err := s.await(t)
@@ -362,6 +371,7 @@ func (c *Client) introduce(s *session, number uint64) error {
 		if err != nil {
 			return fmt.Errorf("publish birth and states: %w", err)
 		}
+		s.settled(t)
 	}
 	return nil
 }
