@@ -15,6 +15,7 @@ const (
 	takeovers      = 3               // in a row, within
 	takeoverWithin = 5 * time.Minute // mean another client
 	probeTimeout   = time.Second
+	mostLarge      = 12      // ends at large messages that do not lengthen the wait
 	smallMessage   = 1 << 10 // bytes that every broker takes
 )
 

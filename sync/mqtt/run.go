@@ -70,7 +70,9 @@ func (c *Client) Run(ctx context.Context) error {
 			break
 		}
 		if errors.Is(err, errLarge) {
-			c.large++
+			if c.large++; c.large <= mostLarge { // whoever sends tries smaller ones
+				attempt = min(attempt, 2)
+			}
 		} else {
 			c.large = 0
 			c.rival.ended(errors.Is(err, errTaken), time.Now())
