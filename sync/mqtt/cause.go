@@ -26,6 +26,7 @@ const (
 	CodeLost         = "lost"
 	CodeNotEchoed    = "not_echoed"
 	CodeDuplicate    = "duplicate_client"
+	CodePacketLimit  = "packet_limit"
 	CodeReconnecting = "reconnecting"
 )
 
@@ -67,6 +68,8 @@ func (c *Client) tellFaults() {
 // cause gives the code of an error and the operator's hint.
 func (c *Client) cause(err error) (code, hint string) {
 	switch {
+	case errors.Is(err, errPacketLimit):
+		return CodePacketLimit, packetHint
 	case errors.Is(err, errRival):
 		return CodeDuplicate, c.rivalHint()
 	case errors.Is(err, errNotEchoed):
@@ -74,6 +77,8 @@ func (c *Client) cause(err error) (code, hint string) {
 	}
 	return cause(err)
 }
+
+const packetHint = "Perhaps the broker takes only smaller packets than the agent sends, and hangs up on larger ones: allow 66560 bytes there, in mosquitto with max_packet_size 66560. Its log says why it closes the connection."
 
 const lostHint = "The connection broke: the network, the broker, or another client with the same client id."
 

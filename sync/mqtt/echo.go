@@ -23,12 +23,16 @@ func (c *Client) echo(s *session) {
 			return
 		case errors.Is(err, errNotEchoed):
 			c.note(func(st *Status) { st.EchoesLost++ })
+			c.expel(s, err)
+			if !c.echoLost() {
+				wait = c.times.echoSoon
+				break
+			}
+			wait = c.times.echoAgain
 			if c.fault(faultEcho, err) {
 				_, hint := c.cause(err)
 				c.opts.Log.Error("echo lost", "line", c.opts.URL, "err", err, "hint", hint)
 			}
-			c.expel(s, err)
-			wait = c.times.echoAgain
 		case err != nil:
 			c.fault(faultEcho, err)
 			wait = c.times.echoAgain
@@ -42,6 +46,20 @@ func (c *Client) echo(s *session) {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// echoLost takes note of a lost echo, on whatever connection, and says whether
+// that proves anything: it is not the first in a row, and the first is as long ago
+// as an echo may take. A cluster without a leader hangs up several times a second.
+func (c *Client) echoLost() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.noEcho.IsZero() {
+		c.noEcho = time.Now()
+		return false
+	}
+	c.noRights = c.noRights || time.Since(c.noEcho) >= c.times.echoWait
+	return c.noRights
 }
 
 // echoOnce sends one word and waits for it.
@@ -83,7 +101,11 @@ func (c *Client) echoOnce(s *session) error {
 func (c *Client) admit(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.current != s || c.ready != nil {
+	if c.current != s {
+		return
+	}
+	c.noEcho, c.noRights = time.Time{}, false
+	if c.ready != nil {
 		return
 	}
 	s.admitted = true

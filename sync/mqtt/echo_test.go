@@ -3,8 +3,12 @@
 package mqtt
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,7 +22,8 @@ const (
 
 // quickEcho makes a lost echo known at once.
 func quickEcho(c *Client) {
-	c.times.echoWait, c.times.echoEvery, c.times.echoAgain = 200*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond
+	const quick = 200 * time.Millisecond
+	c.times.echoWait, c.times.echoEvery, c.times.echoSoon, c.times.echoAgain = quick, quick, quick, quick
 }
 
 // mosquitto confirms what its ACL forbids and throws it away, or, where it may
@@ -37,7 +42,7 @@ func TestEchoForbidden(t *testing.T) {
 				l := listenWith(t, Options{URL: b.URL, Username: "listener"})
 				c, _ := run(t, Options{URL: b.URL, Echo: echoTopic}, quickEcho)
 				c.Retain("hall/status", []byte("ready"))
-				s := until(t, c, "without an echo", func(s Status) bool { return s.Code != "" })
+				s := until(t, c, "without an echo", func(s Status) bool { return s.Code != "" && s.Code != CodeLost })
 				if s.Code != CodeNotEchoed || !strings.Contains(s.Hint, "topic readwrite "+echoTopic) {
 					t.Errorf("status %+v", s)
 				}
@@ -93,6 +98,63 @@ func TestRightsTakenAway(t *testing.T) {
 	if s := c.Status(); s.Code != "" || s.Connects != 1 {
 		t.Errorf("status %+v", s)
 	}
+}
+
+// A single echo that is lost keeps messages back and is not taken for missing
+// rights: the next one, soon after, may come back.
+func TestOneEchoLost(t *testing.T) {
+	b := mosquitto.Start(t, mosquitto.Options{ACL: "topic readwrite hall/visits\n", Extra: []string{"max_queued_messages 1000"}})
+	var log bytes.Buffer
+	c, stop := run(t, Options{URL: b.URL, Echo: echoTopic, Log: slog.New(slog.NewTextHandler(&log, nil))}, quickEcho,
+		func(c *Client) { c.times.echoSoon = time.Second })
+	s := until(t, c, "without an echo", func(s Status) bool { return s.EchoesLost > 0 })
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := c.Session(short); err == nil || s.Code != "" || s.State != Connected {
+		t.Errorf("messages let in: %v; status %+v", err == nil, s)
+	}
+	b.SetACL(rightACL)
+	b.Reload()
+	connected(t, c)
+	stop()
+	if s := c.Status(); s.EchoesLost != 1 || s.Connects != 1 || strings.Contains(log.String(), errNotEchoed.Error()) {
+		t.Errorf("status %+v, log:\n%s", s, &log)
+	}
+}
+
+// A cluster without a leader hangs up on each echo. That is told as missing
+// rights only when it goes on for as long as an echo may take.
+func TestHungUpBeforeEcho(t *testing.T) {
+	stub, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := stub.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := readPacket(conn); err == nil { // not a probe
+				conn.Write([]byte{0x20, 2, 0, 0})
+				if sub, err := readPacket(conn); err == nil {
+					conn.Write([]byte{0x90, 3, sub[2], sub[3], 1})
+					readPacket(conn) // the echo
+				}
+			}
+			conn.Close()
+		}
+	})
+	t.Cleanup(func() { stub.Close(); serving.Wait() })
+	began := time.Now()
+	c, _ := run(t, Options{URL: "mqtt://" + stub.Addr().String(), Echo: echoTopic}, func(c *Client) { c.times.echoWait = time.Second })
+	s := until(t, c, "without rights", func(s Status) bool { return s.Code == CodeNotEchoed })
+	if took := time.Since(began); took < c.times.echoWait || s.Connects < 3 {
+		t.Errorf("told after %v and %d connects", took, s.Connects)
+	}
+	// From then on it is told while connected, too.
+	until(t, c, "connected without rights", func(s Status) bool { return s.State == Connected && s.Code == CodeNotEchoed })
 }
 
 // What is published ahead overtakes what waits.

@@ -1,6 +1,9 @@
 package mqtt
 
 import (
+	"context"
+	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/hallagent/hallagent/sync/mqtt/mosquitto"
@@ -45,4 +48,26 @@ func TestForget(t *testing.T) {
 	b.Restart()
 	connected(t, c)
 	listen(t, b.URL).expect("ack/visits=7 r", "occupancy=12 r")
+}
+
+// A Forget that comes while the farewell is being said does not touch what that
+// goes through; the race detector sees it otherwise.
+func TestForgetDuringFarewell(t *testing.T) {
+	c := New(Options{})
+	s := newSession(context.Background(), c)
+	defer s.cancel(nil)
+	for i := range 1000 {
+		s.dirty = append(s.dirty, fmt.Sprint(i))
+	}
+	var late sync.WaitGroup
+	late.Go(func() {
+		for i := range 1000 {
+			s.untouch(fmt.Sprint(i))
+		}
+	})
+	c.farewell(s)
+	late.Wait()
+	if len(s.dirty) != 0 {
+		t.Errorf("%d states are still to be sent", len(s.dirty))
+	}
 }

@@ -16,7 +16,9 @@
 // has no word for that. So the client sends itself an echo over the broker, and
 // no connection carries messages before its echo has come back; states go all
 // the same. Rights taken away later are noticed at the next echo, which is up to
-// five minutes away.
+// five minutes away. One lost echo keeps messages back and is no proof: a cluster
+// that has just lost a server may hang up, or deliver late. So missing rights are
+// told only when a second one is lost, some time after the first.
 //
 // Limits, of paho: a message in the midst of being handed over when the
 // connection is lost is reported failed only after the write timeout of 5 s,
@@ -115,21 +117,24 @@ type Client struct {
 	writeTimeout time.Duration
 	times        times
 	rival        rival // of Run alone
+	large        int   // connections in a row that ended with errLarge; of Run alone
 	inbox        chan inbound
 
 	inFlight atomic.Int64
 	overflow atomic.Uint64
 
-	mu      sync.Mutex
-	status  Status
-	states  map[string]*retained
-	order   []string                // topics of states, in the order of their first Retain
-	current *session                // takes changes of states, nil while not connected
-	ready   context.Context         // under which current takes messages, nil while it takes none
-	shut    context.CancelCauseFunc // ends ready
-	wrong   [faults]error           // with the connection that is up
-	up      chan struct{}           // closed at the next ready
-	stopped chan struct{}
+	mu       sync.Mutex
+	status   Status
+	states   map[string]*retained
+	order    []string                // topics of states, in the order of their first Retain
+	current  *session                // takes changes of states, nil while not connected
+	ready    context.Context         // under which current takes messages, nil while it takes none
+	shut     context.CancelCauseFunc // ends ready
+	noEcho   time.Time               // since when echoes are lost, zero after one that came back
+	noRights bool                    // said so by lost echoes
+	wrong    [faults]error           // with the connection that is up
+	up       chan struct{}           // closed at the next ready
+	stopped  chan struct{}
 }
 
 // inbound is a message that arrived.

@@ -15,11 +15,16 @@ const (
 	takeovers      = 3               // in a row, within
 	takeoverWithin = 5 * time.Minute // mean another client
 	probeTimeout   = time.Second
+	mostLarge      = 12      // ends at large messages that do not lengthen the wait
+	smallMessage   = 1 << 10 // bytes that every broker takes
 )
 
 var (
 	errRival = errors.New("the broker ends each connection soon after it came up")
 	errTaken = errors.New("ended by the broker")
+	errLarge = errors.New("ended by the broker at a message larger than all that it confirmed before")
+
+	errPacketLimit = errors.New("the broker ends each connection at a large message")
 )
 
 // rival tells another client with the same client id, for which the broker ends
@@ -46,15 +51,19 @@ func (r *rival) ended(taken bool, now time.Time) {
 }
 
 // thrownOff judges the end of a connection that the broker had accepted and ended
-// while it went on itself: soon after it had come up whole, there may be a rival;
-// before its echo came back, it was for want of rights. It gives nil for any
-// other end.
+// while it went on itself: with a message in flight that is larger than all that
+// this connection had carried, that one may be more than the broker takes; soon
+// after it had come up whole, there may be a rival; before its echo came back, it
+// was for want of rights. It gives nil for any other end.
 func (c *Client) thrownOff(ctx context.Context, s *session, address *url.URL) error {
 	c.mu.Lock()
 	accepted, admitted, soon := s.accepted, s.admitted, time.Since(s.opened) < c.times.steady
 	c.mu.Unlock()
 	var why error
+	handed := s.handed.Load()
 	switch {
+	case accepted && handed > smallMessage && handed > s.confirmed.Load():
+		why = fmt.Errorf("%w, with %d bytes", errLarge, handed)
 	case admitted && soon:
 		why = errTaken
 	case accepted && !admitted && c.opts.Echo != "":

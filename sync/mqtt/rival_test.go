@@ -106,3 +106,26 @@ func TestRestartsAreNoRival(t *testing.T) {
 		})
 	}
 }
+
+// A message that is larger than the broker takes is not another client: mosquitto
+// hangs up on it, whenever it comes.
+func TestPacketLimitIsNoRival(t *testing.T) {
+	b := mosquitto.Start(t, mosquitto.Options{Extra: []string{"max_packet_size 4096"}})
+	var log bytes.Buffer
+	c, stop := run(t, Options{URL: b.URL, Echo: "echo/one", Log: slog.New(slog.NewTextHandler(&log, nil))})
+	for range 10 { // a race at the socket may hide that the broker ended one
+		session := connected(t, c)
+		done := make(chan error, 1)
+		c.Publish(session, "visits", false, make([]byte, 5000), func(err error) { done <- err })
+		if err := <-done; err == nil {
+			t.Fatal("the broker took a message above its limit")
+		}
+	}
+	if err := publish(t, c, "visits", false, "small"); err != nil {
+		t.Error(err)
+	}
+	stop()
+	if said := log.String(); strings.Contains(said, errRival.Error()) || !strings.Contains(said, errPacketLimit.Error()) || !strings.Contains(said, "max_packet_size") {
+		t.Errorf("not told, or taken for another client:\n%s", said)
+	}
+}

@@ -32,14 +32,15 @@ const (
 type times struct {
 	echoWait  time.Duration // for an echo to come back
 	echoEvery time.Duration // between echoes that come back
-	echoAgain time.Duration // after one that did not
+	echoSoon  time.Duration // after the first that did not
+	echoAgain time.Duration // after more that did not
 	look      time.Duration // between looks at the files, at most
 	steady    time.Duration // a connection that the broker keeps so long has no rival
 	ask       time.Duration // until a subscription that was refused is asked for again
 }
 
 var usualTimes = times{
-	echoWait: 10 * time.Second, echoEvery: 5 * time.Minute, echoAgain: 20 * time.Second,
+	echoWait: 10 * time.Second, echoEvery: 5 * time.Minute, echoSoon: time.Second, echoAgain: 20 * time.Second,
 	look: 30 * time.Second, steady: time.Minute, ask: 5 * time.Second,
 }
 
@@ -68,12 +69,22 @@ func (c *Client) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		c.rival.ended(errors.Is(err, errTaken), time.Now())
+		if errors.Is(err, errLarge) {
+			if c.large++; c.large <= mostLarge { // whoever sends tries smaller ones
+				attempt = min(attempt, 2)
+			}
+		} else {
+			c.large = 0
+			c.rival.ended(errors.Is(err, errTaken), time.Now())
+		}
 		if time.Since(began) > settled && c.Status().State == Connected && !errors.Is(err, errTaken) {
 			attempt = 0
 		}
 		if c.rival.found() {
 			err = fmt.Errorf("%w: %w", errRival, err)
+		}
+		if c.large >= takeovers {
+			err = fmt.Errorf("%w: %w", errPacketLimit, err)
 		}
 		code, hint := c.cause(err)
 		c.report(Waiting, func(s *Status) { s.Code, s.Err, s.Hint = code, err.Error(), hint })
@@ -173,7 +184,11 @@ func (c *Client) serve(ctx context.Context, number uint64, wg *sync.WaitGroup) (
 		if fault := conn.fault(); fault != nil && err != nil {
 			err = fault
 		} else if err != nil {
-			if why := c.thrownOff(ctx, s, address); why != nil {
+			why := c.thrownOff(ctx, s, address)
+			if errors.Is(why, errNotEchoed) && !c.echoLost() {
+				why = nil
+			}
+			if why != nil {
 				err = fmt.Errorf("%w: %w", why, err)
 			}
 		}
@@ -249,6 +264,7 @@ func (c *Client) attend(ctx context.Context, s *session, address *url.URL, using
 			return nil
 		case <-steady:
 			c.rival.ended(false, time.Now())
+			c.large = 0
 			c.fault(faultRival, nil)
 			continue
 		case <-ask:
@@ -349,7 +365,7 @@ func (c *Client) introduce(s *session, number uint64) error {
 	}
 	var tokens []token
 	for _, it := range first {
-		tokens = append(tokens, token{s.paho.Publish(it.Topic, 1, it.Retain, it.Payload), it.done})
+		tokens = append(tokens, s.publish(it))
 	}
 	for _, t := range tokens {
 		err := s.await(t)
@@ -357,6 +373,7 @@ func (c *Client) introduce(s *session, number uint64) error {
 		if err != nil {
 			return fmt.Errorf("publish birth and states: %w", err)
 		}
+		s.settled(t)
 	}
 	return nil
 }
@@ -387,6 +404,9 @@ func (c *Client) open(s *session, refused []string) {
 	s.opened = time.Now()
 	c.report(Connected, func(st *Status) {
 		st.Connects++
+		if c.noRights {
+			wrong[faultEcho] = errNotEchoed
+		}
 		c.wrong = wrong
 		c.tellFaults()
 	})
@@ -408,7 +428,11 @@ func (c *Client) close(s *session) {
 // farewell sends the states that are still to be sent and the last message.
 func (c *Client) farewell(s *session) {
 	var last []item
-	for _, topic := range s.dirty {
+	s.mu.Lock()
+	dirty := s.dirty
+	s.dirty = nil // a late Forget would take topics out of it in place
+	s.mu.Unlock()
+	for _, topic := range dirty {
 		if it, ok := c.state(topic); ok {
 			last = append(last, it)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	paho "github.com/eclipse/paho.mqtt.golang"
@@ -38,6 +39,9 @@ type session struct {
 	opened   time.Time
 	admitted bool // publishers were let in; under the client's mu
 
+	handed    atomic.Int64 // bytes of the largest message that paho has taken
+	confirmed atomic.Int64 // and of the largest that the broker has confirmed
+
 	mu    sync.Mutex
 	over  bool
 	ahead []item
@@ -48,7 +52,20 @@ type session struct {
 // token is a message that paho has taken.
 type token struct {
 	paho.Token
-	done func(error)
+	bytes int64
+	done  func(error)
+}
+
+// publish hands a message to paho. One goroutine at a time may call it.
+func (s *session) publish(it item) token {
+	bytes := int64(len(it.Topic) + len(it.Payload))
+	s.handed.Store(max(s.handed.Load(), bytes))
+	return token{s.paho.Publish(it.Topic, 1, it.Retain, it.Payload), bytes, it.done}
+}
+
+// settled takes note of a confirmation. One goroutine at a time may call it.
+func (s *session) settled(t token) {
+	s.confirmed.Store(max(s.confirmed.Load(), t.bytes))
 }
 
 type sessionKey struct{}
@@ -148,7 +165,7 @@ func (s *session) pump() {
 			}
 			continue
 		}
-		s.sent <- token{s.paho.Publish(it.Topic, 1, it.Retain, it.Payload), it.done}
+		s.sent <- s.publish(it)
 	}
 }
 
@@ -168,6 +185,8 @@ func (s *session) complete() {
 		}
 		if err != nil {
 			s.cancel(err) // what paho could not send leaves the rest in doubt
+		} else {
+			s.settled(t)
 		}
 		s.c.inFlight.Add(-1)
 		t.done(err)

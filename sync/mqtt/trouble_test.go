@@ -69,15 +69,21 @@ func TestSubscribeRefused(t *testing.T) {
 // packet reads one short packet of the client.
 func packet(t *testing.T, conn net.Conn) []byte {
 	t.Helper()
+	p, err := readPacket(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func readPacket(conn net.Conn) ([]byte, error) {
 	head := make([]byte, 2)
 	if _, err := io.ReadFull(conn, head); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	body := make([]byte, head[1])
-	if _, err := io.ReadFull(conn, body); err != nil {
-		t.Fatal(err)
-	}
-	return append(head, body...)
+	_, err := io.ReadFull(conn, body)
+	return append(head, body...), err
 }
 
 func TestConnectErrors(t *testing.T) {

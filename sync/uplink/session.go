@@ -17,8 +17,9 @@ const (
 
 // message is a batch in flight.
 type message struct {
-	flight *flight
-	last   outbox.Position
+	flight  *flight
+	last    outbox.Position
+	records int
 }
 
 // session sends over one connection.
@@ -53,6 +54,11 @@ func (u *Uplink) serve(ctx, connection context.Context, number uint64) error {
 		s.cursor, s.stall = r.cursor, r.stall
 	}
 	u.resume = nil
+	defer func() {
+		if ctx.Err() == nil && connection.Err() != nil {
+			s.lost()
+		}
+	}()
 	every := u.opts.patience / glances
 	glance := time.NewTicker(every)
 	defer glance.Stop()
@@ -113,6 +119,7 @@ func (s *session) receive() error {
 			return errPublish
 		default:
 			s.window.confirm(r.message.flight, now)
+			s.confirmed()
 		}
 	}
 	for len(s.inFlight) > 0 && s.inFlight[0].flight.confirmed {
@@ -194,7 +201,7 @@ func (s *session) publish(n int) error {
 	}
 
 	last := batch[len(batch)-1].Position
-	m := &message{flight: s.window.send(len(payload), time.Now()), last: last}
+	m := &message{flight: s.window.send(len(payload), time.Now()), last: last, records: len(batch)}
 	s.inFlight = append(s.inFlight, m)
 	s.records = s.records[len(batch):]
 	s.cursor = last
@@ -216,7 +223,7 @@ func (s *session) publish(n int) error {
 
 // most bytes of a message: on a slow line, a quarter of what may be in flight.
 func (s *session) most() int {
-	return min(s.u.opts.MaxBytes, max(leastMessage, s.window.limit()/4))
+	return min(s.u.limit.bytes, max(leastMessage, s.window.limit()/4))
 }
 
 // batch takes from what was read as many records as a message probably holds,

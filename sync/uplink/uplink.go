@@ -15,6 +15,11 @@
 // connection was measured to carry, and so are the messages on a slow line, so
 // that what is published beside the stream never waits long behind a backlog.
 //
+// A broker may take only smaller messages than these and hang up on larger ones.
+// So messages get smaller when connections end again and again before one is
+// confirmed, and larger again later. That goes down to one record a message; a
+// record that is itself too large for the broker holds up the stream.
+//
 // A stream that stands still though a connection is up is told from one that has
 // nothing to do, and gets a new connection.
 //
@@ -90,6 +95,7 @@ type Status struct {
 	Reminders    uint64            `json:"reminders"`        // messages sent again because the consumer said nothing
 	Pending      uint64            `json:"pending"`          // records and gaps not acknowledged
 	InFlight     int               `json:"in_flight"`        // messages not confirmed
+	MessageLimit int               `json:"message_limit"`    // bytes of a message at most; less than MaxBytes after connections that ended with each larger one
 	Ignored      map[string]uint64 `json:"ignored"`          // acknowledgements by reason
 	Reconnects   uint64            `json:"reconnects"`       // connections that were ended because nothing moved
 	Stalled      time.Time         `json:"stalled,omitzero"` // since when nothing is acknowledged though records wait and a connection is up, zero while all is well
@@ -126,6 +132,7 @@ type Uplink struct {
 	early  map[string]ack // by epoch, for later
 	rewind time.Time      // of the last one
 	watch  watch
+	limit  limit
 	resume *resume // how the next session goes on
 }
 
@@ -154,7 +161,8 @@ func New(o Options) *Uplink {
 		targets:     map[string]uint64{},
 		sent:        map[string]uint64{},
 		early:       map[string]ack{},
-		status:      Status{Ignored: map[string]uint64{}},
+		limit:       limit{bytes: o.MaxBytes, most: o.MaxBytes},
+		status:      Status{MessageLimit: o.MaxBytes, Ignored: map[string]uint64{}},
 	}
 }
 
