@@ -149,7 +149,7 @@ func TestPage(t *testing.T) {
 		"store": "full readonly permission missing locked damaged wrong_stream io", // those of outbox.Status
 		"broker": strings.Join([]string{mqtt.CodeURL, mqtt.CodeFile, mqtt.CodeRefused, mqtt.CodeUnreachable, mqtt.CodeTLS, mqtt.CodeCredentials,
 			mqtt.CodeClientID, mqtt.CodeUnavailable, mqtt.CodeSubscription, mqtt.CodeProtocol, mqtt.CodeSilent, mqtt.CodeLost, mqtt.CodeNotEchoed,
-			mqtt.CodeDuplicate, mqtt.CodeReconnecting}, " "),
+			mqtt.CodeDuplicate, mqtt.CodeReconnecting, mqtt.CodePacketLimit}, " "),
 	} {
 		if odd := ask[[]string](b, fmt.Sprintf(unspoken, part, codes)); len(odd) > 0 {
 			t.Errorf("codes of the %s without a text: %q", part, odd)

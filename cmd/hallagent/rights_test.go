@@ -43,7 +43,7 @@ func TestTortureBrokerRights(t *testing.T) {
 			return nil
 		}
 	}
-	eventually(t, 15*time.Second, "the alarm is raised", alarm(true))
+	eventually(t, 30*time.Second, "the alarm is raised", alarm(true))
 	h, err := w.hallView()
 	if err != nil {
 		t.Fatal(err)

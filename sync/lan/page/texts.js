@@ -30,7 +30,7 @@ export const texts = {
       readonly: "磁盘只读：请检查磁盘", locked: "存储被其他程序占用", damaged: "存储文件已损坏，正在自动抢救；损坏的文件保留在数据目录中，名为 visits.db.damaged-时间：请检查磁盘", wrong_stream: "存储文件属于其他数据流",
       unavailable: "消息服务器暂不提供服务", client_id: "消息服务器拒绝了客户端标识", protocol: "对方不是 MQTT 服务器：请检查地址和端口",
       url: "地址写错：请检查配置", file: "密码或证书文件读不出", lost: "连接中断", no_address: "本机没有这个地址：请检查配置",
-      bad_credentials: "消息服务器拒绝了用户名或密码", tls: "加密连接失败：请检查证书", subscribe_refused: "消息服务器拒绝了订阅", not_echoed: "消息服务器没有给本厅应有的权限：请联系其管理员", duplicate_client: "另一个程序在使用本厅的客户端标识：请找到并停用它", reconnecting: "正在重新连接", sam_not_authorised: "读卡器安全模块未授权：请联系技术人员", sam_self_test_failed: "读卡器安全模块自检失败：请联系技术人员",
+      bad_credentials: "消息服务器拒绝了用户名或密码", tls: "加密连接失败：请检查证书", subscribe_refused: "消息服务器拒绝了订阅", not_echoed: "消息服务器没有给本厅应有的权限：请联系其管理员", duplicate_client: "另一个程序在使用本厅的客户端标识：请找到并停用它", packet_limit: "消息服务器不接受这样大的消息：请联系其管理员", reconnecting: "正在重新连接", sam_not_authorised: "读卡器安全模块未授权：请联系技术人员", sam_self_test_failed: "读卡器安全模块自检失败：请联系技术人员",
     },
     desk: {
       title: (w) => `窗口 ${w}`, pairing: "配对本工作站", pairingHow: "请管理员在网关上运行 hallagent pair，并在十分钟内把得到的配对码输入这里。",
@@ -95,7 +95,7 @@ export const texts = {
       readonly: "The disk is read-only: check it", locked: "Another program has the store open", damaged: "The store is damaged and is being saved by itself; the damaged file stays in the data folder as visits.db.damaged-TIME: check the disk", wrong_stream: "The store belongs to another stream",
       unavailable: "The broker does not serve now", client_id: "The broker refused the client id", protocol: "This is no MQTT broker: check host and port",
       url: "The address is wrong: check the configuration", file: "The password or certificate file cannot be read", lost: "The connection broke", no_address: "This machine does not have the address: check the configuration",
-      bad_credentials: "The broker refused the user or password", tls: "Encryption did not work: check the certificate", subscribe_refused: "The broker refused a subscription", not_echoed: "The broker does not give this hall its rights: ask its operator", duplicate_client: "Another program uses this hall's client id: find it and stop it", reconnecting: "Connecting again", sam_not_authorised: "The reader's security module is not authorised: call support", sam_self_test_failed: "The reader's security module failed its self-test: call support",
+      bad_credentials: "The broker refused the user or password", tls: "Encryption did not work: check the certificate", subscribe_refused: "The broker refused a subscription", not_echoed: "The broker does not give this hall its rights: ask its operator", duplicate_client: "Another program uses this hall's client id: find it and stop it", packet_limit: "The broker takes no messages of this size: ask its operator", reconnecting: "Connecting again", sam_not_authorised: "The reader's security module is not authorised: call support", sam_self_test_failed: "The reader's security module failed its self-test: call support",
     },
     desk: {
       title: (w) => `Window ${w}`, pairing: "Pair this workstation", pairingHow: "Ask an administrator to run hallagent pair at the gateway, and type the code in here within ten minutes.",

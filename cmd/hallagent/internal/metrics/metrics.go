@@ -160,6 +160,7 @@ func (c collector) stream(e emitter) {
 	e.gauge("hallagent_stream_eta_seconds", "Time until the pending records are acknowledged at that rate, 0 while unknown.", u.ETA.Seconds(), "stream", stream)
 	e.gauge("hallagent_stream_stalled", "1 while nothing is acknowledged though records wait and the broker is connected.", boolean(!u.Stalled.IsZero()), "stream", stream)
 	e.count("hallagent_stream_reconnects_total", "Connections that were ended because nothing was acknowledged.", u.Reconnects, "stream", stream)
+	e.gauge("hallagent_stream_message_limit_bytes", "Largest message of more than one record; it falls while the broker takes none.", float64(u.MessageLimit), "stream", stream)
 	e.gauge("hallagent_stream_in_flight", "Messages sent and not acknowledged by the broker.", float64(u.InFlight), "stream", stream)
 	for reason, n := range u.Ignored {
 		e.count("hallagent_stream_acks_ignored_total", "Acknowledgements that could not be meant.", n, "stream", stream, "reason", reason)
