@@ -63,7 +63,7 @@ func TestNATSServerLost(t *testing.T) {
 // may have, too, until the streams have leaders again.
 func (c *client) subscribeUntil(filter string) {
 	c.t.Helper()
-	for deadline := time.Now().Add(3 * patience); c.subscribe(filter)[filter] != 1; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(6 * patience); c.subscribe(filter)[filter] != 1; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			c.t.Fatalf("subscribe %s: refused", filter)
 		}
@@ -74,7 +74,7 @@ func (c *client) subscribeUntil(filter string) {
 // subscription even if it cannot read what is retained just then.
 func (c *client) retained(filter, topic, payload string) {
 	c.t.Helper()
-	for deadline := time.Now().Add(3 * patience); ; {
+	for deadline := time.Now().Add(6 * patience); ; {
 		if c.subscribeUntil(filter); c.came(topic, payload, 2*time.Second) {
 			return
 		}

@@ -179,6 +179,15 @@ func TestEveryKind(t *testing.T) {
 			w.start()
 			w.ready()
 		}
+		eventually(t, 10*time.Second, "the display is heard", func() error {
+			h, err := w.hallView()
+			for _, c := range h.Counters {
+				if c.ID == "text" && c.State != wire.DeviceOnline {
+					err = fmt.Errorf("it is %s", c.State)
+				}
+			}
+			return err
+		})
 		all["text"].Pass(1, 1)
 		eventually(t, 30*time.Second, fmt.Sprintf("round %d has arrived", round), arrived)
 	}

@@ -51,7 +51,9 @@ func (c *Client) dial(ctx context.Context, address *url.URL, config *tls.Config)
 		c.note(func(s *Status) { s.BrokerExpires = shown.NotAfter })
 		conn = secured
 	}
-	return &line{Conn: conn, in: bufio.NewReaderSize(conn, 16<<10)}, nil
+	l := &line{Conn: conn, in: bufio.NewReaderSize(conn, 16<<10)}
+	l.topics.Store(int32(len(c.opts.Subscriptions))) // until the first is on its way
+	return l, nil
 }
 
 var (
