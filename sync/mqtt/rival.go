@@ -15,6 +15,7 @@ const (
 	takeovers      = 3               // in a row, within
 	takeoverWithin = 5 * time.Minute // mean another client
 	probeTimeout   = time.Second
+	probePause     = 100 * time.Millisecond
 	mostLarge      = 12      // ends at large messages that do not lengthen the wait
 	smallMessage   = 1 << 10 // bytes that every broker takes
 )
@@ -74,6 +75,10 @@ func (c *Client) thrownOff(ctx context.Context, s *session, address *url.URL) er
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	select { // a broker that dies closes its port a moment later than its connections
+	case <-time.After(probePause):
+	case <-ctx.Done():
+	}
 	probe, err := new(net.Dialer).DialContext(ctx, "tcp", address.Host)
 	if err != nil {
 		return nil

@@ -96,6 +96,7 @@ func TestRestartsAreNoRival(t *testing.T) {
 				s := connected(t, c)
 				end(b)
 				<-s.Done()
+				until(t, c, "through with looking", func(st Status) bool { return st.State == Waiting })
 				b.Restart()
 			}
 			connected(t, c)
