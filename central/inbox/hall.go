@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -318,7 +319,8 @@ func (h *hall) settle(o *outcome, now time.Time) {
 		}
 		s.strange = epoch
 	}
-	for p := range o.touched {
+	older := func(a, b place) int { return cmp.Or(cmp.Compare(a.stream, b.stream), cmp.Compare(a.epoch, b.epoch)) }
+	for _, p := range slices.SortedFunc(maps.Keys(o.touched), older) { // the agent takes a word only after those on older epochs
 		mark := o.ledgers[p.stream].marks[p.epoch]
 		switch s := h.streams[p.stream]; {
 		case mark == 0:
