@@ -104,9 +104,9 @@ const headroom = 16
 // growth gives by how much a file grows at a time, once it has that much.
 func growth(limit int64) int {
 	if limit == 0 {
-		return 1 << 20
+		return 16 << 20
 	}
-	return int(min(1<<20, max(1<<16, limit/32)))
+	return int(min(16<<20, max(1<<16, limit/32)))
 }
 
 // makeRoom drops the oldest records when the file may not grow any more, so much
