@@ -57,14 +57,14 @@ func (o *Outbox) Compact(ctx context.Context) error {
 }
 
 // consider starts a compaction if it is worth it, or asked for.
-func (w *writer) consider(ctx context.Context, fileBytes int64) {
+func (w *writer) consider(ctx context.Context) {
 	if w.copied != nil {
 		return
 	}
 	w.o.queue.Lock()
 	wanted := len(w.o.wanted) > 0
 	w.o.queue.Unlock()
-	worth := fileBytes >= compactFrom && w.state.PendingBytes < fileBytes/compactShare && time.Now().After(w.notBefore)
+	worth := w.fileBytes >= compactFrom && w.state.PendingBytes < w.fileBytes/compactShare && time.Now().After(w.notBefore)
 	if !wanted && !worth {
 		return
 	}
@@ -287,14 +287,8 @@ func (w *writer) complete(c *copying) error {
 	next.Marks = 0
 	c.h.db.NoSync = false
 	err = c.h.update(func(tx *bolt.Tx) error {
-		names := [][]byte{bucketState, bucketMarks}
-		for _, e := range next.Epochs {
-			names = append(names, epochBucket(e.Epoch))
-		}
-		for _, name := range names {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
+		if err := next.layOut(tx); err != nil {
+			return err
 		}
 		for _, m := range marks {
 			if err := next.setMark(tx, m); err != nil {

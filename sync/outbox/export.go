@@ -55,7 +55,7 @@ func Export(path string, w io.Writer) (n int, err error) {
 	out := newLines(w)
 	for _, e := range c.spans() {
 		for _, f := range c.epochs[e.Epoch] {
-			if f.seq <= e.Acknowledged || f.seq > e.Last || f.seq <= e.Shed && !f.gap {
+			if !e.holds(f) {
 				continue
 			}
 			b, err := c.read(f)

@@ -198,7 +198,6 @@ func (w *writer) loop(ctx context.Context, held bool) error {
 	defer look.Stop()
 	closed := make(chan struct{})
 	close(closed)
-	more := false
 	for {
 		o.gather()
 		o.queue.Lock()
@@ -206,7 +205,7 @@ func (w *writer) loop(ctx context.Context, held bool) error {
 		w.tasks = append(w.tasks, o.tasks...)
 		o.tasks = nil
 		o.queue.Unlock()
-		idle := b == nil && len(w.tasks) == 0 && !more
+		idle := b == nil && len(w.tasks) == 0
 		wake := closed
 		if idle {
 			wake = o.wake
@@ -231,11 +230,10 @@ func (w *writer) loop(ctx context.Context, held bool) error {
 		case <-wake:
 		}
 		if idle {
-			w.consider(ctx, w.fileBytes)
+			w.consider(ctx)
 			continue
 		}
-		var err error
-		more, err = w.commit(b)
+		more, err := w.commit(b)
 		for more && err == nil {
 			more, err = w.commit(nil)
 		}
@@ -245,7 +243,7 @@ func (w *writer) loop(ctx context.Context, held bool) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		w.consider(ctx, w.fileBytes)
+		w.consider(ctx)
 	}
 }
 

@@ -249,9 +249,7 @@ func (r *rebuilder) balance() {
 // epoch takes over the records of one, with a gap wherever some are missing.
 func (r *rebuilder) epoch(e span) error {
 	all, next := r.c.epochs[e.Epoch], e.Acknowledged+1
-	all = slices.DeleteFunc(slices.Clone(all), func(f found) bool {
-		return f.seq < next || f.seq > e.Last || f.seq <= e.Shed && !f.gap
-	})
+	all = slices.DeleteFunc(slices.Clone(all), func(f found) bool { return !e.holds(f) })
 	name := epochBucket(e.Epoch)
 	for done := false; !done; {
 		err := r.h.update(func(tx *bolt.Tx) error {
@@ -282,21 +280,16 @@ func (r *rebuilder) take(bucket *bolt.Bucket, e span, f found, next *uint64) err
 	if err != nil {
 		return nil // it could be read a moment ago: now it is part of the next gap
 	}
-	rec, err := decode(e.Epoch, key(f.seq), b)
-	if err != nil || f.seq < *next {
+	if _, err := decode(e.Epoch, key(f.seq), b); err != nil || f.seq < *next {
 		return nil
 	}
-	from := f.seq
-	if rec.Gap != nil && rec.Gap.Epoch == e.Epoch {
-		from = rec.Gap.From
-	}
-	if from > *next {
-		if err := r.hole(bucket, e, *next, from-1); err != nil {
+	if f.from > *next {
+		if err := r.hole(bucket, e, *next, f.from-1); err != nil {
 			return err
 		}
 	}
 	*next = f.seq + 1
-	if rec.Gap != nil {
+	if f.gap {
 		r.s.Gaps++
 	} else {
 		r.d.Saved++

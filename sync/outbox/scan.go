@@ -31,6 +31,12 @@ type found struct {
 	at      int64
 }
 
+// holds tells whether a record that was found is one of those that wait: what was
+// acknowledged, or dropped for size, may still lie in a free page.
+func (e span) holds(f found) bool {
+	return f.seq > e.Acknowledged && f.seq <= e.Last && (f.seq > e.Shed || f.gap)
+}
+
 // order of two versions of one thing.
 type order struct {
 	opening uint32

@@ -178,14 +178,14 @@ func (s *state) beginEpoch(tx *bolt.Tx, epoch string, ended Gap) error {
 	return put(bucket, name, s.Opening, 1, encodeGap(ended))
 }
 
-// layOut makes the buckets of a store in an empty file.
+// layOut makes the buckets of a store that are not there yet.
 func (s *state) layOut(tx *bolt.Tx) error {
 	names := [][]byte{bucketState, bucketMarks}
 	for _, e := range s.Epochs {
 		names = append(names, epochBucket(e.Epoch))
 	}
 	for _, name := range names {
-		if _, err := tx.CreateBucket(name); err != nil {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return err
 		}
 	}
