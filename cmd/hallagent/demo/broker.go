@@ -74,8 +74,8 @@ func (b *broker) watch(cfg config.Config, p *printer) error {
 	h := wire.Hall{Area: cfg.Hall.Area, ID: cfg.Hall.ID}
 	seen := map[string]string{} // epoch -> last sequence
 	return b.Subscribe(h.Prefix()+"#", 1, func(_ *mqtt.Client, _ packets.Subscription, pk packets.Packet) {
-		if len(pk.Payload) == 0 {
-			return // a retained topic was cleared
+		if len(pk.Payload) == 0 || strings.HasPrefix(pk.TopicName, h.Echo("")) {
+			return // a retained topic was cleared, or the agent heard itself
 		}
 		events, err := wire.Decode(pk.Payload)
 		if err != nil {
